@@ -1,0 +1,23 @@
+"""HOW: ways of computing a Problem. One file each; the list below is the whole list.
+
+The order is that in which `implementation="auto"` chooses: the first that neither misses anything
+nor refuses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fwpbench.operators.registry import Registry
+
+if TYPE_CHECKING:
+    from fwpbench.implementations.base import Implementation
+
+IMPLEMENTATIONS: Registry[Implementation] = Registry(
+    "implementations",
+    {
+        "torch-sdpa": "fwpbench.implementations.torch_sdpa:IMPLEMENTATION",
+        "chunked": "fwpbench.implementations.chunked:IMPLEMENTATION",
+        "reference": "fwpbench.implementations.reference:IMPLEMENTATION",
+    },
+)

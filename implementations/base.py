@@ -1,0 +1,49 @@
+"""What an implementation is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fwpbench.operators.inputs import Inputs
+from fwpbench.operators.problem import Problem
+from fwpbench.operators.state import State
+
+
+class Output(NamedTuple):
+    """`o` is None where the problem does not read, `state` where it gives no state out."""
+
+    o: Float[Tensor, "B T H V"] | None
+    state: State | None
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way of computing problems: `run(problem, inputs) -> Output`.
+
+    Two functions say in one sentence what stands in the way, or return None: `missing()` for this
+    machine, `cannot(problem)` for this problem. Both are asked before every run, so there is no
+    silent fallback and nothing fails for a reason that was known beforehand. `run` is
+    differentiable in everything of `inputs` that requires a gradient.
+    """
+
+    run: Callable[[Problem, Inputs], Output]
+    summary: str
+    missing: Callable[[], str | None] = lambda: None
+    cannot: Callable[[Problem], str | None] = lambda problem: None
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    origin: Literal["in-tree", "third-party"] = "in-tree"
+    #: A regular expression that the names of its GPU kernels match; "" where it has none.
+    kernels: str = ""
+
+    def refuses(self, problem: Problem, device: str = "cpu") -> str | None:
+        """Why it will not run this here, or None."""
+        if (reason := self.missing()) is not None:
+            return reason
+        if device not in self.devices:
+            return f"runs on {' and '.join(self.devices)}, not on {device}"
+        return self.cannot(problem)
