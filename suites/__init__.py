@@ -1,0 +1,22 @@
+"""What is ASKED of implementations. One file each; the list below is the whole list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fwpbench.operators.registry import Registry
+
+if TYPE_CHECKING:
+    from fwpbench.harness.suite import Suite
+
+SUITES: Registry[Suite] = Registry(
+    "suites",
+    {
+        "agreement": "fwpbench.suites.agreement:SUITE",
+        "speed": "fwpbench.suites.speed:SUITE",
+        "memory": "fwpbench.suites.memory:SUITE",
+        "scaling": "fwpbench.suites.scaling:SUITE",
+        "capacity": "fwpbench.suites.capacity:SUITE",
+        "stability": "fwpbench.suites.stability:SUITE",
+    },
+)

@@ -1,0 +1,75 @@
+"""Is every implementation right, for every operator, in every direction, on every kind of input?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fwpbench.harness.agreement import check
+from fwpbench.harness.golden import Truths
+from fwpbench.harness.profiles import Profile
+from fwpbench.harness.records import Measurement
+from fwpbench.harness.suite import Answer, Case, Metric, Setting, Suite
+from fwpbench.implementations.base import Implementation
+from fwpbench.operators import INPUT_FAMILIES
+from fwpbench.operators.operator import enumerate_operators
+from fwpbench.operators.problem import Problem
+from fwpbench.suites.named_operators import NAMED_OPERATORS
+
+#: Odd, and past the border of a chunk of 64; `full` goes around that border.
+LENGTHS = {"quick": (67,), "standard": (131,), "full": (1, 63, 64, 65, 131, 509)}
+DTYPES = {"quick": ("fp32",), "standard": ("fp32", "bf16", "fp16")}
+FAMILIES_OF = {"quick": ("normal", "realistic"), "standard": tuple(INPUT_FAMILIES)}
+
+truths = Truths()
+
+
+def cases(profile: Profile) -> Sequence[Case]:
+    """Gradients first: what was found for them serves the forward case that follows."""
+    names = {operator: name for name, operator in NAMED_OPERATORS.items()}
+    return [
+        Case(
+            Problem.of(
+                operator,
+                B=1,
+                T=T,
+                H=2,
+                K=16,
+                V=12,
+                dtype=dtype,
+                direction=direction,
+                state="in+out",
+                inputs=inputs,
+            ),
+            name=names.get(operator, ""),
+        )
+        for operator in enumerate_operators()[0]
+        for dtype in DTYPES.get(profile.name, DTYPES["standard"])
+        for inputs in FAMILIES_OF.get(profile.name, FAMILIES_OF["standard"])
+        if INPUT_FAMILIES[inputs].applies(operator.update_rule.gates)
+        for T in LENGTHS[profile.name]
+        for direction in ("forward+backward", "forward", "decode")
+    ]
+
+
+def answer(case: Case, implementation: Implementation, setting: Setting) -> Answer:
+    truth = truths(case.problem, setting.seed)
+    agreement = check(implementation.run, case.problem, truth, setting.device.kind)
+    metrics = {}
+    if agreement.worst_ratio is not None:
+        metrics["error ratio"] = Measurement(value=agreement.worst_ratio, unit="1")
+    discriminates = agreement.evidence or agreement.status != "ok"
+    return Answer(
+        agreement.status,
+        agreement.reason,
+        metrics,
+        tags=() if discriminates else ("non-discriminating",),
+        detail={"tensors": agreement.as_json()},
+    )
+
+
+SUITE = Suite(
+    question="Is it right: outputs, final state and every gradient, against float64?",
+    cases=cases,
+    answer=answer,
+    metrics={"error ratio": Metric("1", "lower", "worst error over all tensors ÷ what is allowed")},
+)
