@@ -1,0 +1,113 @@
+"""The page: sections in the order of importance, one template, nothing from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fwpbench.harness.records import PROTOCOL
+from fwpbench.harness.run_folder import Run
+from fwpbench.harness.statuses import STATUSES
+from fwpbench.reports import agreement, capacity, coverage, growth, speed, stability, summary
+from fwpbench.reports.charts import CONFIG
+from fwpbench.reports.drawing import Figure, fingerprints, for_script, json_for_script, library
+from fwpbench.reports.evidence import Evidence, read
+from fwpbench.reports.section import Panels, Section
+from fwpbench.reports.units import between, clipped, count, digits, plural, shown
+
+#: Top to bottom; each gives a section, or None where the runs have nothing for it.
+SECTIONS = (
+    summary.section,
+    coverage.section,
+    agreement.section,
+    speed.section,
+    growth.memory,
+    growth.scaling,
+    capacity.section,
+    stability.section,
+)
+MOST_COMPLAINTS = 50
+
+
+def page_of(runs: Sequence[Run]) -> str:
+    """The whole page as one string."""
+    evidence = read(runs)
+    sections = [made for make in SECTIONS if (made := make(evidence)) is not None]
+    sections.append(_about(evidence, runs))
+    environment = Environment(
+        loader=PackageLoader("fwpbench.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "shown": shown,
+        "between": between,
+        "count": count,
+        "digits": digits,
+        "plural": plural,
+    }
+    figures = _figures(sections)
+    script = for_script(_template_text("page.js"))
+    scripts = [library(), script] if figures else [script]
+    environment.globals |= {"number_of": _numbers(figures)}
+    return environment.get_template("report.html.jinja").render(
+        title=_title(runs),
+        sections=sections,
+        implementations=evidence.implementations,
+        style=_template_text("style.css"),
+        scripts=scripts,
+        script_hashes=fingerprints(scripts),
+        charts=json_for_script({"config": CONFIG, "specs": [figure.spec for figure in figures]}),
+    )
+
+
+def _about(evidence: Evidence, runs: Sequence[Run]) -> Section:
+    complaints = [_unplaced(line, run) for run in runs for line in run.complaints]
+    content = {
+        "statuses": STATUSES,
+        "marks": coverage.MARKS,
+        "protocols": sorted({case.record.protocol for case in evidence.cases} or {PROTOCOL}),
+        "complaints": [clipped(line) for line in complaints[:MOST_COMPLAINTS]],
+        "complained": len(complaints),
+        "sections": {case.record.suite for case in evidence.cases},
+    }
+    return Section(
+        "about", "How to read this", "What do the words mean?", "about.html.jinja", content
+    )
+
+
+def _unplaced(line: str, run: Run) -> str:
+    """A report is shown to others: where the folder lay is nobody's business."""
+    return line.replace(str(run.path), run.path.name)
+
+
+def _title(runs: Sequence[Run]) -> str:
+    devices = dict.fromkeys(
+        str(run.environment["device"]) for run in runs if run.environment.get("device")
+    )
+    return clipped(", ".join(devices) or "FWPBench", 120)
+
+
+def _figures(sections: Sequence[Section]) -> list[Figure]:
+    """Every chart of the page, in order; the script finds a chart's spec by its place."""
+    figures: list[Figure] = []
+    for section in sections:
+        held = section.content.get("panels")
+        for panels in held if isinstance(held, list) else [held]:
+            if isinstance(panels, Panels):
+                figures += panels.figures
+    return figures
+
+
+def _numbers(figures: Sequence[Figure]) -> Any:
+    places = {id(figure): place for place, figure in enumerate(figures)}
+    return lambda figure: places[id(figure)]
+
+
+def _template_text(name: str) -> str:
+    return files("fwpbench.reports").joinpath("templates", name).read_text(encoding="utf-8")
