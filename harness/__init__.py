@@ -1,0 +1,1 @@
+"""Enumerate, check, measure, run, record."""

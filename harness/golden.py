@@ -1,0 +1,193 @@
+"""The truth of a problem and the rounding that an honest implementation may show.
+
+Golden: the law, one token at a time, in float64, on inputs already rounded to the problem's dtype.
+Yardstick: the larger error, tensor by tensor, of (a) the law with arithmetic and state in float32
+and outputs rounded, and (b) the plain chunk form, C = 64, with every operand of every matmul,
+forward and backward, rounded to the dtype, accumulation and state in float32.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fwpbench.implementations.base import Output
+from fwpbench.implementations.reference import run as run_law
+from fwpbench.operators.chunk_form import chunk_form
+from fwpbench.operators.inputs import Inputs, make_inputs
+from fwpbench.operators.problem import Problem
+from fwpbench.operators.state import State
+
+Run = Callable[[Problem, Inputs], Output]
+
+#: o, S, z, then the gradients dq, dk, dv, d<gate>, dS0, dz0.
+Tensors = dict[str, Tensor]
+
+
+def tensors_of(run: Run, problem: Problem, inputs: Inputs, cotangents: Tensors) -> Tensors:
+    """Everything `run` returns and, where the direction asks for it, every gradient.
+
+    The gradients are those of Σ ⟨output, cotangent⟩ over all outputs.
+    """
+    leaves = _leaves(inputs)
+    if problem.backward:
+        leaves = {name: leaf.detach().clone().requires_grad_() for name, leaf in leaves.items()}
+        inputs = _with_leaves(inputs, leaves)
+    with torch.set_grad_enabled(problem.backward):
+        output = run(problem, inputs)
+    tensors = named(output)
+    if not problem.backward:
+        return tensors
+    reached = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
+    gradients = torch.autograd.grad(
+        list(reached.values()),
+        list(leaves.values()),
+        [cotangents[name].to(tensor.dtype) for name, tensor in reached.items()],
+        allow_unused=True,
+    )
+    tensors = {name: tensor.detach() for name, tensor in tensors.items()}
+    for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
+        tensors[f"d{name}"] = torch.zeros_like(leaf) if gradient is None else gradient
+    return tensors
+
+
+def named(output: Output) -> Tensors:
+    tensors = {} if output.o is None else {"o": output.o}
+    if output.state is not None:
+        tensors["S"] = output.state.S
+        if output.state.z is not None:
+            tensors["z"] = output.state.z
+    return tensors
+
+
+def _leaves(inputs: Inputs) -> Tensors:
+    leaves = {} if inputs.q is None else {"q": inputs.q}
+    leaves |= {"k": inputs.k, "v": inputs.v, **inputs.gates}
+    if inputs.state is not None:
+        leaves["S0"] = inputs.state.S
+        if inputs.state.z is not None:
+            leaves["z0"] = inputs.state.z
+    return leaves
+
+
+def _with_leaves(inputs: Inputs, leaves: Tensors) -> Inputs:
+    state = State(leaves["S0"], leaves.get("z0")) if "S0" in leaves else None
+    gates = {name: leaves[name] for name in inputs.gates}
+    return inputs._replace(
+        q=leaves.get("q"), k=leaves["k"], v=leaves["v"], gates=gates, state=state
+    )
+
+
+def make_cotangents(problem: Problem, seed: int, device: str) -> Tensors:
+    """Standard normal, in the dtype of the output they belong to."""
+    generator = torch.Generator().manual_seed(seed + 2**32)
+    p = problem
+    shapes = {"o": (p.B, p.tokens, p.H, p.V), "S": (p.B, p.H, p.D, p.V), "z": (p.B, p.H, p.D)}
+    if p.operator.update_rule.keeps_tokens and p.state_out:
+        from fwpbench.operators.inputs import TOKENS_BEFORE
+
+        before = 0 if not p.state_in else p.T if p.direction == "decode" else TOKENS_BEFORE
+        shapes["S"] = (p.B, p.H, before + p.tokens, p.K + p.V)
+    return {
+        name: torch.randn(shape, generator=generator)
+        .to(p.torch_dtype if name == "o" else p.state_dtype)
+        .to(device)
+        for name, shape in shapes.items()
+    }
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One problem's inputs for one seed, its golden, and each tensor's yardstick error."""
+
+    inputs: Inputs
+    cotangents: Tensors
+    golden: Tensors
+    yardsticks: tuple[Tensors, ...]
+
+
+def find_truth(problem: Problem, seed: int) -> Truth:
+    """Computed on the CPU: the golden must not depend on the device that is judged."""
+    inputs = make_inputs(problem, seed=seed)
+    cotangents = make_cotangents(problem, seed, "cpu")
+    golden = tensors_of(run_law, problem.replace(dtype="fp64"), _doubled(inputs), cotangents)
+    law = tensors_of(run_law, problem, inputs, cotangents)
+    if not (problem.causal and problem.reads) or problem.masked:
+        return Truth(inputs, cotangents, golden, (law,))
+    chunks = tensors_of(_rounded_chunks, problem, inputs, cotangents)
+    return Truth(inputs, cotangents, golden, (law, chunks))
+
+
+class Truths:
+    """The truths last asked for: several implementations are judged by the same one.
+
+    A forward problem's truth is part of that of the same problem with gradients, so that one is
+    found for both, where the plan puts them next to each other.
+    """
+
+    def __init__(self, most: int = 8) -> None:
+        self._most = most
+        self._found: OrderedDict[tuple[Problem, int], Truth] = OrderedDict()
+
+    def __call__(self, problem: Problem, seed: int) -> Truth:
+        asked = (problem, seed)
+        if asked not in self._found:
+            with_gradients = None
+            if problem.direction == "forward":
+                backward = problem.replace(direction="forward+backward")
+                with_gradients = self._found.get((backward, seed))
+            self._found[asked] = with_gradients or find_truth(problem, seed)
+            if len(self._found) > self._most:
+                self._found.popitem(last=False)
+        return self._found[asked]
+
+
+def _doubled(inputs: Inputs) -> Inputs:
+    def double(x: Tensor | None) -> Any:
+        return None if x is None else x.double()
+
+    state = None
+    if inputs.state is not None:
+        state = State(double(inputs.state.S), double(inputs.state.z))
+    return Inputs(
+        double(inputs.q),
+        double(inputs.k),
+        double(inputs.v),
+        {name: double(gate) for name, gate in inputs.gates.items()},
+        double(inputs.projection),
+        state,
+        inputs.mask,
+    )
+
+
+def _rounded_chunks(problem: Problem, inputs: Inputs) -> Output:
+    o, state = chunk_form(problem, inputs, matmul=rounded_matmul(problem.torch_dtype))
+    return Output(o, state if problem.state_out else None)
+
+
+def rounded_matmul(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
+    """A matmul with operands rounded to `dtype`, in its gradients too; it adds up in float32."""
+
+    class Rounded(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+            a, b = a.to(dtype).to(a.dtype), b.to(dtype).to(b.dtype)
+            ctx.save_for_backward(a, b)
+            return a @ b
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+            a, b = ctx.saved_tensors
+            g = gradients[0].to(dtype).to(gradients[0].dtype)
+            return (g @ b.mT).sum_to_size(a.shape), (a.mT @ g).sum_to_size(b.shape)
+
+    def matmul(a: Tensor, b: Tensor) -> Tensor:
+        product: Tensor = Rounded.apply(a, b)  # type: ignore[no-untyped-call]
+        return product
+
+    return matmul

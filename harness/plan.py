@@ -1,0 +1,133 @@
+"""The plan: every case × implementation of a run, in order, before any is run."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fwpbench.harness.profiles import PROFILES, Profile
+from fwpbench.harness.records import PROTOCOL, SCHEMA, key
+from fwpbench.harness.suite import Case, Suite
+from fwpbench.operators.errors import UserError
+from fwpbench.operators.operator import enumerate_operators
+from fwpbench.operators.where import Where
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case on one implementation: what exactly one record will tell of."""
+
+    suite: str
+    case: Case
+    implementation: str
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        return key(
+            self.suite,
+            str(self.case.problem),
+            self.case.parameters,
+            self.implementation,
+            self.seed,
+        )
+
+    def command(self, device: str, profile: str) -> str:
+        """What reproduces this record alone."""
+        return (
+            f'fwpbench run {self.suite} --where "{self.case.problem.every_word}" '
+            f"--implementations {self.implementation} --device {device} --profile {profile} "
+            f"--seed {self.seed}"
+        )
+
+
+def make_tasks(
+    suites: Mapping[str, Suite],
+    implementations: Sequence[str],
+    profile: Profile,
+    seed: int,
+    where: str = "",
+) -> list[Task]:
+    """All tasks that pass the filter. Raises UserError where none does."""
+    condition = Where(where)
+    tasks = [
+        Task(name, case, implementation, seed)
+        for name, suite in suites.items()
+        for case in suite.cases(profile)
+        if condition.matches(case.problem)
+        for implementation in implementations
+    ]
+    if not tasks:
+        raise UserError(
+            f"no case of {', '.join(suites)} (profile {profile.name}) passes --where {where!r}; "
+            "see them with: fwpbench run --dry-run"
+        )
+    _check(tasks)
+    return tasks
+
+
+def _check(tasks: Sequence[Task]) -> None:
+    """Each task has a key of its own, or two of them would share one record."""
+    for task in tasks:
+        for name, value in task.case.parameters.items():
+            if not isinstance(value, str) and not math.isfinite(value):
+                raise UserError(
+                    f"{task.suite} plans {name} = {value}, which is no number: {task.key}"
+                )
+    key, times = Counter(task.key for task in tasks).most_common(1)[0]
+    if times > 1:
+        raise UserError(f"a suite plans the same case {times} times: {key}")
+
+
+def as_json(tasks: Iterable[Task], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """plan.json: what was asked, every record to come, and the triples that make no sense."""
+    _, senseless = enumerate_operators()
+    return {
+        "schema": SCHEMA,
+        "protocol": PROTOCOL,
+        **settings,
+        "cases": [task.key for task in tasks],
+        "excluded": [[str(operator), reason] for operator, reason in senseless],
+    }
+
+
+#: What a plan says that a resumed run needs.
+SETTINGS = {
+    "suites": list,
+    "implementations": list,
+    "profile": str,
+    "seed": int,
+    "where": str,
+    "device": str,
+    "cases": list,
+}
+
+
+def check_plan(plan: Mapping[str, Any]) -> None:
+    """Raises UserError where a plan cannot be gone on with: damaged, or of another protocol."""
+    if (protocol := plan.get("protocol")) != PROTOCOL:
+        raise UserError(
+            f"this run was planned under protocol {protocol}, and this FWPBench measures by "
+            f"protocol {PROTOCOL}: its records can be reported, but a run is resumed by the "
+            "version that began it"
+        )
+    for name, kind in SETTINGS.items():
+        if not isinstance(plan.get(name), kind):
+            raise UserError(f"plan.json is damaged: its {name!r} is {plan.get(name)!r}")
+
+
+def tasks_of(plan: Mapping[str, Any], suites: Mapping[str, Suite]) -> list[Task]:
+    """The tasks of a plan written earlier. Raises UserError where this version plans otherwise."""
+    tasks = make_tasks(
+        suites, plan["implementations"], PROFILES[plan["profile"]], plan["seed"], plan["where"]
+    )
+    if [task.key for task in tasks] != plan["cases"]:
+        raise UserError(
+            "this run was planned by another version of FWPBench, whose cases differ: its records "
+            "can be reported, but a run is resumed by the version that began it"
+        )
+    return tasks

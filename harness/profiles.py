@@ -1,0 +1,24 @@
+"""How much is asked: quick (minutes), standard, full."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Bounds on one timed case, and the name that suites read to choose their cases."""
+
+    name: str
+    #: Warm-up: at least three calls and this many seconds.
+    warm_up: float
+    #: A case is given up after this many seconds of sampling, never before `fewest` samples.
+    longest: float
+    fewest: int = 3
+
+
+PROFILES = {
+    "quick": Profile("quick", warm_up=0.05, longest=0.35),
+    "standard": Profile("standard", warm_up=0.2, longest=10.0),
+    "full": Profile("full", warm_up=0.2, longest=60.0),
+}

@@ -1,0 +1,190 @@
+"""A run on disk: plan.json, environment.json, records.jsonl and logs/.
+
+The plan is written before anything is run; records are appended one line at a time and flushed, so
+that whatever ends a run, what was measured stays. A torn last line (the machine went down while it
+was written) is dropped and its case is run again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from fwpbench.harness.records import SCHEMA, BadRecord, Record, from_line, to_line
+from fwpbench.operators.errors import UserError
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a finished or unfinished run folder holds. `complaints` are lines that were not read."""
+
+    path: Path
+    plan: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    records: list[Record]
+    complaints: list[str] = field(default_factory=list)
+
+
+def read_run(path: Path, read_line: Callable[[bytes], Record] = from_line) -> Run:
+    """Read a run folder; bad lines become complaints, a folder that is no run a UserError."""
+    plan, environment = read_plan(path), _read_json(path / "environment.json")
+    records: dict[str, Record] = {}
+    complaints = []
+    for number, line in enumerate(_lines(path / "records.jsonl"), start=1):
+        try:
+            record = read_line(line)
+        except BadRecord as error:
+            complaints.append(f"{path / 'records.jsonl'}, line {number}: {error}")
+            continue
+        if record.key in records:
+            complaints.append(
+                f"{path / 'records.jsonl'}, line {number}: a second record of {record.key!r}; "
+                "the first one counts"
+            )
+        else:
+            records[record.key] = record
+    return Run(path, plan, environment, list(records.values()), complaints)
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    if not (path / "plan.json").is_file():
+        raise UserError(
+            f"{path} is not a run: it has no plan.json. A run is a folder that "
+            "`fwpbench run` made (runs/<time> by default)"
+        )
+    plan = _read_json(path / "plan.json")
+    schema = plan.get("schema", SCHEMA)
+    if not isinstance(schema, int):
+        raise UserError(f"{path / 'plan.json'}: the schema should be a number, not {schema!r}")
+    if schema > SCHEMA:
+        raise UserError(
+            f"{path} was written by a newer FWPBench (schema {schema}; this one reads up "
+            f"to {SCHEMA}): pip install --upgrade fwpbench"
+        )
+    return plan
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # of JSON and of UTF-8
+        raise UserError(f"{path} cannot be read: {error}. Was the run cut off?") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} should hold a JSON object, not a {type(content).__name__}")
+    return content
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The complete lines: what follows the last line break is torn and left out."""
+    if not path.is_file():
+        return []
+    try:
+        return path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def keys_done(path: Path) -> set[str]:
+    """The keys of the records that a run has, read without validation."""
+    lines = _lines(path / "records.jsonl")
+    return {key for line in lines if (key := _key_of(line)) is not None}
+
+
+class RunWriter:
+    """Creates or continues a run folder. `done` holds the keys of the records already there."""
+
+    def __init__(self, path: Path, plan: Mapping[str, Any], environment: Mapping[str, Any]):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(
+                f"{path} exists and is not empty: choose another --output, or continue it with "
+                f"--resume {path}"
+            )
+        try:
+            (path / "logs").mkdir(parents=True)
+            _write(path / "plan.json", plan)
+            _write(path / "environment.json", environment)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}): choose another --output"
+            ) from None
+        self._open(path)
+
+    @classmethod
+    def resume(cls, path: Path) -> RunWriter:
+        writer = cls.__new__(cls)
+        read_plan(path)
+        writer._open(path)
+        return writer
+
+    def _open(self, path: Path) -> None:
+        self.path, self.done = path, keys_done(path)
+        self._end = _end_of_complete_lines(path / "records.jsonl")
+        try:
+            self._file: IO[bytes] = open(path / "records.jsonl", "ab")  # noqa: SIM115
+            self._file.truncate(self._end)
+        except OSError as error:
+            raise UserError(
+                f"{path / 'records.jsonl'} cannot be written ({error.strerror})"
+            ) from None
+
+    def append(self, record: Record) -> None:
+        """Add one line, whole or not at all: a disk that fills up leaves the records before it."""
+        line = to_line(record).encode() + b"\n"
+        try:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._abandon()
+            raise UserError(
+                f"{self.path / 'records.jsonl'} cannot be written ({error.strerror}); every record "
+                f"before this one is kept. Make room, then: fwpbench run --resume {self.path}"
+            ) from error
+        self._end += len(line)
+        self.done.add(record.key)
+
+    def _abandon(self) -> None:
+        # The buffered writer would retry the failed bytes on close: take the file away from it
+        # and cut what may have been half written.
+        self._file.raw.close()  # type: ignore[attr-defined]
+        try:
+            os.truncate(self.path / "records.jsonl", self._end)
+        except OSError:
+            return  # a torn last line is dropped on reading as well
+
+    def close(self) -> None:
+        if not self._file.closed:
+            self._file.close()
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _end_of_complete_lines(path: Path) -> int:
+    return sum(len(line) + 1 for line in _lines(path))
+
+
+def _key_of(line: bytes) -> str | None:
+    """The key of a line, read without validation so that resuming needs no extra package."""
+    from fwpbench.harness.records import key
+
+    try:
+        fields = json.loads(line)
+        return key(
+            fields["suite"],
+            fields["problem"],
+            fields["parameters"],
+            fields["implementation"],
+            fields["seed"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

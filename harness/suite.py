@@ -1,0 +1,64 @@
+"""What a suite is: cases, a function that answers one, and what its numbers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fwpbench.harness.device import Device
+from fwpbench.harness.profiles import Profile
+from fwpbench.harness.records import Measurement
+from fwpbench.implementations.base import Implementation
+from fwpbench.operators.problem import Problem
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number of a suite means. `unit` is s, B, fraction or 1."""
+
+    unit: str
+    better: Literal["lower", "higher"]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question: a problem, and what the suite varies besides (`parameters`)."""
+
+    problem: Problem
+    parameters: Mapping[str, float | str] = field(default_factory=dict)
+    name: str = ""
+    #: Implementations that are not asked this, each with the sentence that says why.
+    excluded: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a suite says of one case on one implementation; the engine makes the record of it."""
+
+    status: str = "ok"
+    reason: str = ""
+    metrics: Mapping[str, Measurement] = field(default_factory=dict)
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under which circumstances a case is answered."""
+
+    device: Device
+    profile: Profile
+    seed: int
+
+
+@dataclass(frozen=True)
+class Suite:
+    """`cases(profile)` lists the questions, `answer(case, implementation, setting)` asks one."""
+
+    question: str
+    cases: Callable[[Profile], Sequence[Case]]
+    answer: Callable[[Case, Implementation, Setting], Answer]
+    metrics: Mapping[str, Metric]
