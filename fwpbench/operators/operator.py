@@ -81,9 +81,9 @@ def discouraged(operator: Operator) -> str | None:
 def enumerate_operators() -> tuple[list[Operator], list[tuple[Operator, str]]]:
     """Every triple of the three tables: those that make sense, and the others with the reason."""
     sound, senseless = [], []
-    for rule in UPDATE_RULES.shown():
-        for phi in FEATURE_MAPS.shown():
-            for norm in NORMALIZATIONS.shown():
+    for rule in UPDATE_RULES:
+        for phi in FEATURE_MAPS:
+            for norm in NORMALIZATIONS:
                 operator = Operator(rule, phi, norm)
                 reason = undefined(operator) or discouraged(operator)
                 if reason is None:

@@ -38,22 +38,25 @@ class Registry(Mapping[str, T]):
     `rows` is the whole list of what ships with fwpbench, as `"module:object"`: a module is imported
     when one of its names is asked for, never before. A name that ends in upper case (`dpfp-NU`) is
     a Family. Packages add rows by entry points in the group `fwpbench.<kind>`; a name that is
-    already taken is an error.
+    already taken is an error, raised when the table is used.
     """
 
     def __init__(self, kind: str, rows: Mapping[str, str]):
         self.kind = re.sub("ies$", "y", kind.replace("_", " ")).removesuffix("s")
         self._targets = dict(rows)
         self._loaded: dict[str, T] = {}
+        self._clash: str | None = None
         for plugin in entry_points(group=f"fwpbench.{kind}"):
             if plugin.name in self._targets:
-                raise UserError(
+                # Said when the table is used: at import there is nobody to say it to.
+                self._clash = (
                     f"two {kind.replace('_', ' ')} are named {plugin.name!r}: "
-                    f"{self._targets[plugin.name]} and {plugin.value}"
+                    f"{self._targets[plugin.name]} and {plugin.value}; uninstall one of them"
                 )
             self._targets[plugin.name] = plugin.value
 
     def __getitem__(self, name: str) -> T:
+        self._check()
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
@@ -80,24 +83,27 @@ class Registry(Mapping[str, T]):
             return False
         return True
 
+    def rows(self) -> list[str]:
+        """The names as they are written in the table, families too; nothing is loaded."""
+        self._check()
+        return list(self._targets)
+
     def __iter__(self) -> Iterator[str]:
-        """The rows' names, families as they are written in the table."""
-        return iter(self._targets)
-
-    def __len__(self) -> int:
-        return len(self._targets)
-
-    def shown(self) -> list[str]:
         """The names that stand for the whole table: each row, a family by a few of its members."""
-        names = []
-        for row in self:
+        for row in self.rows():
             if _is_family(row):
                 stem = row.rpartition("-")[0]
-                family = cast("Family[T]", self._object(row))
-                names += [f"{stem}-{number}" for number in family.shown]
+                for number in cast("Family[T]", self._object(row)).shown:
+                    yield f"{stem}-{number}"
             else:
-                names.append(row)
-        return names
+                yield row
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)  # list(self) would ask for the length first
+
+    def _check(self) -> None:
+        if self._clash is not None:
+            raise UserError(self._clash)
 
 
 def _is_family(row: str) -> bool:

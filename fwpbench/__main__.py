@@ -1,0 +1,7 @@
+"""python -m fwpbench"""
+
+import sys
+
+from fwpbench.cli import main
+
+sys.exit(main())

@@ -1,0 +1,204 @@
+"""The command line. This file only reads words: nothing here imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fwpbench import __version__
+from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.operators.errors import UserError, unknown
+from fwpbench.suites import SUITES
+
+DESCRIPTION = """\
+Which implementation of which fast-weight (linear-attention) operator is right, how fast is it,
+how does it scale, and what can it store?
+"""
+EXAMPLES = """\
+examples:
+  fwpbench run                                  every suite, quick profile, then the report
+  fwpbench run speed --where "rule=delta" --implementations chunked
+  fwpbench run --resume runs/2026-11-22-101500  go on where a run stopped
+  fwpbench check --where "phi=dpfp-*"           is every implementation right for DPFP?
+  fwpbench list problems                        what is computed by whom, and why not
+  fwpbench report runs/*                        one HTML file from any number of runs
+"""
+RUN_EXAMPLES = """\
+examples:
+  fwpbench run
+  fwpbench run agreement --profile standard
+  fwpbench run speed scaling --where "rule=sum,delta T>=1024"
+  fwpbench run --dry-run                        what would be run, and nothing else
+  fwpbench run --resume runs/2026-11-22-101500
+
+A filter is a list of conditions that must all hold: name=value, name!=value, with commas between
+alternatives and * for anything; T, B, H, K and V also take <, <=, > and >=. Names: rule phi norm
+B T H K V dtype direction state inputs causal masked reads.
+
+exit codes: 0 nothing wrong or crashed; 1 something was; 2 wrong usage; 130 interrupted
+"""
+CHECK_EXAMPLES = """\
+examples:
+  fwpbench check
+  fwpbench check --implementations chunked --where "rule=delta dtype=fp32"
+  fwpbench check --profile standard             all dtypes and input families
+
+exit codes: 0 nothing wrong or crashed; 1 something was; 2 wrong usage; 130 interrupted
+"""
+LIST_EXAMPLES = """\
+examples:
+  fwpbench list feature-maps                    names, formulas and sources
+  fwpbench list problems --json                 every combination: "yes" or the reason
+  fwpbench list --names                         every name there is, at once
+"""
+REPORT_EXAMPLES = """\
+examples:
+  fwpbench report runs/2026-11-22-101500
+  fwpbench report runs/h200 runs/a100 --output comparison.html
+"""
+KINDS = (
+    "feature-maps",
+    "update-rules",
+    "normalizations",
+    "implementations",
+    "suites",
+    "problems",
+    "inputs",
+    "statuses",
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage exits 2, with the nearest word that would have been right."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\nhelp: {self.prog} --help\n")
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Nothing may be left over, here or in a command."""
+        known, rest = super().parse_known_args(args, namespace)
+        if rest and rest[0].startswith("-"):
+            options = [name for name in self._option_string_actions if name.startswith("--")]
+            self.error(unknown("option", rest[0].partition("=")[0], options))
+        if rest:
+            self.error(f"cannot use {' '.join(rest)}")
+        return known, rest
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = action.metavar if isinstance(action.metavar, str) else action.dest
+            raise argparse.ArgumentError(None, unknown(what.lower(), str(value), action.choices))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # "α" must not end a run where the terminal has none
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    code = 0
+    try:
+        parsed = make_parser().parse_args(words)
+        parsed.words = words
+        # What it prints may be cut off at any line; whether all is well is then not said.
+        code = 130 if parsed.command in ("run", "check") else 0
+        command = importlib.import_module(f"fwpbench.commands.{parsed.command}")
+        code = int(command.main(parsed))
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"fwpbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nfwpbench: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `fwpbench list … | head`
+        _let_go_of_the_pipe()
+        return code
+
+
+def _let_go_of_the_pipe() -> None:
+    """Python would complain at its end that it cannot write what is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _parser(Parser(prog="fwpbench", add_help=True), DESCRIPTION, EXAMPLES)
+    parser.add_argument("--version", action="version", version=f"fwpbench {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = _parser(
+        commands.add_parser("run", help="run suites, record everything, write the report"),
+        "Run suites and write the report. Every case × implementation gives one record.",
+        RUN_EXAMPLES,
+    )
+    run.add_argument(
+        "suites", nargs="*", metavar="SUITE", help=f"which ({', '.join(SUITES)}; default: all)"
+    )
+    _add_selection(run)
+    run.add_argument("--output", metavar="DIR", help="the run folder (default: runs/<time>)")
+    run.add_argument("--resume", metavar="DIR", help="go on with a run that did not finish")
+    run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    run.add_argument("--json", action="store_true", help="no progress; one JSON object at the end")
+
+    check = _parser(
+        commands.add_parser("check", help="agreement only: is every implementation right?"),
+        "Check implementations against float64: outputs, final state and every gradient. "
+        "Nothing is written.",
+        CHECK_EXAMPLES,
+    )
+    _add_selection(check)
+    check.add_argument("--json", action="store_true", help="no progress; records as JSON lines")
+
+    listing = _parser(
+        commands.add_parser("list", help="what there is, with formulas, sources and reasons"),
+        "List what there is.",
+        LIST_EXAMPLES,
+    )
+    listing.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.add_argument("--names", action="store_true", help="names alone, at once")
+
+    report = _parser(
+        commands.add_parser("report", help="one self-contained HTML file from runs"),
+        "Make one HTML file of one run or several. It opens without a network.",
+        REPORT_EXAMPLES,
+    )
+    report.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    report.add_argument(
+        "--output", metavar="FILE", help="the page (default: report.html in the first run)"
+    )
+    return parser
+
+
+def _parser(
+    parser: argparse.ArgumentParser, description: str, examples: str
+) -> argparse.ArgumentParser:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = description, examples
+    parser.allow_abbrev = False
+    return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile", choices=("quick", "standard", "full"), metavar="PROFILE",
+        help="quick (minutes, the default), standard or full",
+    )  # fmt: skip
+    parser.add_argument("--where", default="", metavar="FILTER", help='e.g. "rule=delta T>=1024"')
+    parser.add_argument(
+        "--implementations", default=None, metavar="A,B",
+        help=f"which ({', '.join(IMPLEMENTATIONS)}; default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        metavar="DEVICE",
+        help="cpu or cuda (default: the best)",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of all inputs (default: 0)")

@@ -1,0 +1,187 @@
+"""fwpbench run: plan, run, record, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fwpbench import __version__
+from fwpbench.commands.selection import (
+    chosen_implementations,
+    chosen_suites,
+    make_setting,
+    setting,
+)
+from fwpbench.harness.engine import run_tasks
+from fwpbench.harness.environment import command_line, describe
+from fwpbench.harness.plan import Task, as_json, check_plan, make_tasks, tasks_of
+from fwpbench.harness.records import Record, from_own_line
+from fwpbench.harness.run_folder import Run, RunWriter, keys_done, read_plan, read_run
+from fwpbench.harness.statuses import STATUSES
+from fwpbench.harness.suite import Setting, Suite
+from fwpbench.operators.errors import UserError
+from fwpbench.progress import duration, groups, make_reporter
+from fwpbench.terminal import console, table
+
+
+def main(arguments: Namespace) -> int:
+    if arguments.resume is not None:
+        suites, tasks, here, path = _resumed(arguments)
+    else:
+        suites, here = chosen_suites(arguments.suites), setting(arguments)
+        tasks = make_tasks(
+            suites,
+            chosen_implementations(arguments.implementations),
+            here.profile,
+            here.seed,
+            arguments.where,
+        )
+        path = Path(arguments.output or f"runs/{time.strftime('%Y-%m-%d-%H%M%S')}")
+    if arguments.dry_run:
+        done = keys_done(path) if arguments.resume is not None else set()
+        return _show([task for task in tasks if task.key not in done], arguments.json)
+    if arguments.resume is not None:
+        writer = RunWriter.resume(path)
+    else:
+        writer = RunWriter(path, _plan(arguments, tasks, here), _environment(arguments, here))
+    return _run(tasks, suites, here, writer, arguments)
+
+
+def _run(
+    tasks: Sequence[Task],
+    suites: Mapping[str, Suite],
+    here: Setting,
+    writer: RunWriter,
+    arguments: Namespace,
+) -> int:
+    left = [task for task in tasks if task.key not in writer.done]
+    try:
+        if not arguments.json:
+            print(f"{len(left)} records to make on {here.device.name} → {writer.path}", flush=True)
+        with make_reporter(left, silent=arguments.json) as reporter:
+            run_tasks(tasks, suites, here, writer, reporter)
+    except (KeyboardInterrupt, BrokenPipeError):  # Ctrl-C, or `fwpbench run | head`
+        print(
+            f"\ninterrupted: {len(writer.done)} of {len(tasks)} records are kept. Go on with:\n"
+            f"  fwpbench run --resume {writer.path}",
+            file=sys.stderr,
+        )
+        return 130
+    finally:
+        writer.close()
+    return _conclude(writer.path, arguments.json)
+
+
+def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[str, Any]:
+    settings = {
+        "profile": here.profile.name,
+        "seed": here.seed,
+        "where": arguments.where,
+        "suites": list(dict.fromkeys(task.suite for task in tasks)),
+        "implementations": chosen_implementations(arguments.implementations),
+        "device": here.device.kind,
+        "arguments": command_line(arguments.words),
+    }
+    return as_json(tasks, settings)
+
+
+def _environment(arguments: Namespace, here: Setting) -> dict[str, Any]:
+    return describe(here.device, command_line(arguments.words), __version__)
+
+
+def _resumed(
+    arguments: Namespace,
+) -> tuple[dict[str, Suite], list[Task], Setting, Path]:
+    for option, given in (
+        ("SUITE", arguments.suites),
+        ("--where", arguments.where),
+        ("--output", arguments.output),
+        ("--implementations", arguments.implementations),
+        ("--profile", arguments.profile),
+        ("--device", arguments.device),
+        ("--seed", arguments.seed),
+    ):
+        if given not in (None, "", []):
+            raise UserError(f"--resume goes on with the plan that is there: leave {option} out")
+    path = Path(arguments.resume)
+    plan = read_plan(path)
+    check_plan(plan)
+    suites = chosen_suites(plan["suites"])
+    chosen_implementations(",".join(plan["implementations"]))  # a plugin may be missing here
+    here = make_setting(plan["device"], plan["profile"], plan["seed"])
+    return suites, tasks_of(plan, suites), here, path
+
+
+def _show(tasks: Sequence[Task], as_json: bool) -> int:
+    if as_json:
+        print(json.dumps([task.key for task in tasks], indent=1, ensure_ascii=False))
+        return 0
+    for task in tasks:
+        print(task.key)
+    print(f"{len(tasks)} records; nothing was run", file=sys.stderr)
+    return 0
+
+
+def _conclude(path: Path, as_json: bool) -> int:
+    """The summary and the report; 1 where something is wrong or crashed."""
+    run = _read(path)
+    for complaint in run.complaints:
+        print(f"not read: {complaint}", file=sys.stderr)
+    failed = [record for record in run.records if STATUSES[record.status].fails_the_run]
+    report, complaint = _report(run, path)
+    if as_json:
+        summary = {
+            "run": str(path),
+            "report": report and str(report),
+            "records": len(run.records),
+            "groups": groups(run.records),
+            "failed": [{"key": r.key, "status": r.status, "reason": r.reason} for r in failed],
+        }
+        print(json.dumps(summary, ensure_ascii=False))
+    else:
+        _print_summary(run.records, failed)
+        print(complaint or f"report: {report}")
+    return 1 if failed else 0
+
+
+def _read(path: Path) -> Run:
+    """The records just written; what validates those of strangers may be missing here."""
+    try:
+        return read_run(path)
+    except ModuleNotFoundError:
+        return read_run(path, from_own_line)
+
+
+def _report(run: Run, path: Path) -> tuple[Path | None, str]:
+    from fwpbench.reports import build_report
+
+    try:
+        return build_report([run], path / "report.html"), ""
+    except ModuleNotFoundError as error:
+        return None, (
+            f"no report: {error.name} is not installed here. Copy {path} to a machine with "
+            f"pip install 'fwpbench[report]', then: fwpbench report {path}"
+        )
+    except OSError as error:
+        return None, (
+            f"no report: {path / 'report.html'} cannot be written ({error.strerror}). "
+            f"Make room, then: fwpbench report {path}"
+        )
+
+
+def _print_summary(records: Sequence[Record], failed: Sequence[Record]) -> None:
+    rows = table("suite", *(columns := list(groups(records))), "time", title="records")
+    for suite in dict.fromkeys(record.suite for record in records):
+        mine = [record for record in records if record.suite == suite]
+        counts = groups(mine)
+        spent = duration(sum(record.seconds for record in mine))
+        rows.add_row(suite, *(str(counts.get(group, "")) for group in columns), spent)
+    console().print(rows)
+    for record in failed:
+        print(f"{record.status}: {record.reason}\n  {record.command}")
+    print("nothing wrong, nothing crashed" if not failed else f"{len(failed)} failed")

@@ -1,0 +1,52 @@
+"""What `run` and `check` share: which suites, implementations and device were asked for."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable
+from typing import Any
+
+from fwpbench.harness.device import DEVICES, best_device
+from fwpbench.harness.profiles import PROFILES
+from fwpbench.harness.suite import Setting, Suite
+from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.operators.errors import UserError, unknown
+from fwpbench.operators.registry import Registry
+from fwpbench.suites import SUITES
+
+
+def chosen_suites(names: Iterable[str]) -> dict[str, Suite]:
+    return {name: SUITES[name] for name in _known(list(names) or list(SUITES), SUITES)}
+
+
+def chosen_implementations(words: str | None) -> list[str]:
+    """In the order of the table, whatever order they were asked in."""
+    if words is None:
+        return list(IMPLEMENTATIONS)
+    asked = [word.strip() for word in words.split(",") if word.strip()]
+    if not asked:
+        raise UserError("--implementations needs a name; known: " + ", ".join(IMPLEMENTATIONS))
+    return _known(asked, IMPLEMENTATIONS)
+
+
+def _known(names: list[str], table: Registry[Any]) -> list[str]:
+    for name in names:
+        if name not in list(table):
+            raise UserError(unknown(table.kind, name, table))
+    return [name for name in table if name in names]
+
+
+def setting(arguments: Namespace) -> Setting:
+    return make_setting(arguments.device, arguments.profile, arguments.seed)
+
+
+def make_setting(device: str | None, profile: str | None, seed: int | None) -> Setting:
+    """What is None has its default: the best device here, quick, 0."""
+    device, profile, seed = device or best_device(), profile or "quick", seed or 0
+    if profile not in PROFILES:
+        raise UserError(unknown("profile", profile, PROFILES))
+    if device not in DEVICES:
+        raise UserError(unknown("device", device, DEVICES))
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed must be at least 0 and below 2**63, got {seed}")
+    return Setting(DEVICES[device](), PROFILES[profile], seed)

@@ -1,0 +1,144 @@
+"""How far a run is and when it will end: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from fwpbench.harness.plan import Task
+from fwpbench.harness.records import Record
+from fwpbench.harness.statuses import STATUSES, group_of
+
+#: Plain lines come at most this often, in seconds.
+EVERY = 10.0
+
+
+class Remaining:
+    """The seconds left: what each suite's cases took so far, for those still to come."""
+
+    def __init__(self, tasks: Sequence[Task]):
+        self._left = Counter(task.suite for task in tasks)
+        self._spent: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, record: Record) -> None:
+        self._left[record.suite] -= 1
+        self._spent[record.suite].append(record.seconds)
+
+    def seconds(self) -> float:
+        everything = [seconds for spent in self._spent.values() for seconds in spent]
+        if not everything:
+            return 0.0
+        total = 0.0
+        for suite, left in self._left.items():
+            known = self._spent.get(suite) or everything
+            total += left * sum(known) / len(known)
+        return total
+
+
+class Reporter(Protocol):
+    def __call__(self, number: int, total: int, record: Record) -> None: ...
+    def __enter__(self) -> Reporter: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class Silent:
+    """For --json."""
+
+    def __call__(self, number: int, total: int, record: Record) -> None:
+        pass
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Plain(Silent):
+    """A line every few seconds, for logs and pipes: no control characters."""
+
+    def __init__(self, tasks: Sequence[Task]):
+        self._remaining = Remaining(tasks)
+        self._last = time.monotonic()
+
+    def __call__(self, number: int, total: int, record: Record) -> None:
+        self._remaining.add(record)
+        if STATUSES[record.status].fails_the_run:
+            print(f"{record.status}: {record.key}: {record.reason}", flush=True)
+        if number == total or time.monotonic() - self._last >= EVERY:
+            self._last = time.monotonic()
+            left = duration(self._remaining.seconds())
+            print(f"{number} of {total} · {record.suite} · about {left} left", flush=True)
+
+
+class Live(Silent):
+    """One line that is redrawn; what is wrong or crashed scrolls by above it."""
+
+    def __init__(self, tasks: Sequence[Task], console: Console):
+        self._remaining = Remaining(tasks)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.completed:.0f} of {task.total:.0f} · {task.fields[left]}"),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("starting", total=len(tasks), left="")
+
+    def __call__(self, number: int, total: int, record: Record) -> None:
+        self._remaining.add(record)
+        if STATUSES[record.status].fails_the_run:
+            self._bar.console.print(
+                f"{record.status}: {record.key}: {record.reason}",
+                style="red",
+                markup=False,
+                emoji=False,
+                highlight=False,
+            )
+        self._bar.update(
+            self._task,
+            completed=number,
+            total=total,
+            description=record.suite,
+            left=f"{duration(self._remaining.seconds())} left",
+        )
+
+    def __enter__(self) -> Live:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def make_reporter(tasks: Sequence[Task], *, silent: bool) -> Reporter:
+    if silent:
+        return Silent()
+    if sys.stdout.isatty():
+        return Live(tasks, Console())
+    return Plain(tasks)
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def groups(records: Sequence[Record]) -> dict[str, int]:
+    """How many records of each status group there are, in the order of the statuses."""
+    counts = Counter(group_of(record.status) for record in records)
+    order = dict.fromkeys(status.group for status in STATUSES.values())
+    return {group: counts[group] for group in order if counts[group]}
