@@ -1,0 +1,40 @@
+"""What holds for every test: checked shapes, its share of the cores, no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import jaxtyping
+import pytest
+
+# Before torch is imported, because OpenMP reads it once. Processes that tests start inherit it.
+# Two workers with all cores' threads each are six times slower than with their share.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
+
+# Before fwpbench is imported. A machine that only measures has no beartype.
+if find_spec("beartype"):
+    jaxtyping.install_import_hook(
+        ["fwpbench.operators", "fwpbench.implementations"], "beartype.beartype"
+    )
+
+LOCAL = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Iterator[None]:
+    """Tests pass on a machine without network; one that reaches out is told so."""
+    connect = socket.socket.connect
+
+    def connect_locally(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not address[0].startswith(LOCAL):
+            raise OSError(f"a test reached for {address[0]}:{address[1]}; tests need no network")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_locally)
+        yield

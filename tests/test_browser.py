@@ -1,0 +1,160 @@
+"""The report in a real browser: from disk, offline, with and without script, wide and narrow."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fwpbench.reports import build_report
+from tests import sample_runs as sample
+from tests.browser_pages import hostile
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = sample.run_of(sample.everything())
+    return build_report([run], tmp_path_factory.mktemp("report") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """A page that is open, with what it complained of and what it asked for."""
+
+    def __init__(self, browser: Any, report: Path, **options: Any):
+        self.page = browser.new_context(**options).new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(report.as_uri())
+
+    def close(self, report: Path) -> None:
+        assert self.complaints == []
+        assert self.requests == [report.as_uri()]
+        self.page.context.close()
+
+
+def test_is_ready_within_a_second(
+    browser: Any, report: Path, record_property: Any, capsys: Any
+) -> None:
+    times: list[int] = []
+    while len(times) < 5 and min(times, default=1000) >= 1000:
+        visit = Visit(browser, report)
+        times.append(int(visit.page.evaluate("document.documentElement.dataset.ready")))
+        visit.close(report)
+    record_property("ready_ms", min(times))
+    with capsys.disabled():
+        print(f" [{report.stat().st_size / 1e6:.2f} MB, ready after {min(times)} ms]", end="")
+    assert min(times) < 1000
+
+
+def test_charts_become_interactive_when_they_come_into_view(browser: Any, report: Path) -> None:
+    visit = Visit(browser, report)
+    figure = visit.page.locator("#scaling figure").first
+    figure.scroll_into_view_if_needed()
+    visit.page.wait_for_selector("#scaling figure[data-live]")
+    figure.locator(".mark-symbol path").first.hover(force=True)
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
+    said = visit.page.locator("#vg-tooltip-element").inner_text()
+    assert "reference" in said
+    assert "at T = " in said
+    assert " ms" in said
+    visit.close(report)
+
+
+def test_tables_sort_and_filter(browser: Any, report: Path) -> None:
+    visit = Visit(browser, report)
+    table = visit.page.locator("#speed table.sortable")
+    table.get_by_role("button", name="Median").click()
+    assert table.locator("th[aria-sort=ascending]").count() == 1
+    cells = table.locator("tbody td[data-value]:nth-of-type(3)")
+    times = [float(cell.get_attribute("data-value")) for cell in cells.all()]
+    assert times == sorted(times)
+    visit.page.locator("#speed input[type=search]").fill("retention chunked")
+    assert table.locator("tbody tr:not([hidden])").count() == 2
+    visit.close(report)
+
+
+def test_a_cell_leads_to_its_reason_and_command(browser: Any, report: Path) -> None:
+    visit = Visit(browser, report)
+    visit.page.get_by_role("link", name="kda", exact=True).click()
+    cell = visit.page.locator("#coverage td.cell.wrong a")
+    cell.click()
+    target = visit.page.locator("#coverage li:target")
+    assert target.is_visible()
+    assert "--implementations chunked" in target.inner_text()
+    visit.close(report)
+
+
+def test_a_hostile_report_runs_nothing(browser: Any, tmp_path: Path) -> None:
+    report = build_report(hostile(), tmp_path / "report.html")
+    visit = Visit(browser, report)
+    visit.page.on("dialog", lambda dialog: visit.complaints.append(dialog.message))
+    visit.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    for section in ("agreement", "speed", "capacity", "stability", "memory"):
+        visit.page.locator(f"#{section} figure").first.scroll_into_view_if_needed()
+        visit.page.wait_for_selector(f"#{section} figure[data-live]")
+    visit.page.locator("#memory .mark-symbol path").first.hover(force=True)
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert "<x-evil" in visit.page.locator("#vg-tooltip-element").inner_text()
+    assert visit.page.locator("x-evil").count() == 0
+    visit.close(report)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_reads_without_script(browser: Any, report: Path, scheme: Any) -> None:
+    visit = Visit(browser, report, java_script_enabled=False, color_scheme=scheme)
+    visit.page.locator("#summary .verdict").wait_for()
+    assert visit.page.locator("#coverage table").first.is_visible()
+    drawings = visit.page.locator("figure svg.marks")
+    assert drawings.count() == visit.page.locator("figure").count() > 10
+    assert all(drawing.bounding_box()["height"] > 50 for drawing in drawings.all())
+    visit.close(report)
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_never_scrolls_sideways(browser: Any, report: Path, width: int) -> None:
+    visit = Visit(browser, report, viewport={"width": width, "height": 800})
+    visit.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    visit.close(report)
+
+
+def test_the_keyboard_reaches_everything_that_can_be_used(browser: Any, report: Path) -> None:
+    visit = Visit(browser, report)
+    visit.page.keyboard.press("Tab")
+    assert visit.page.evaluate("document.activeElement.className") == "skip"
+    stuck = visit.page.evaluate(
+        """[...document.querySelectorAll('.scroll')]
+        .filter((one) => one.scrollWidth > one.clientWidth && one.tabIndex !== 0).length"""
+    )
+    assert stuck == 0
+    visit.close(report)

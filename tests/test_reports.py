@@ -1,0 +1,262 @@
+"""Laws of the report: it holds everything, says nothing it was not told, and trusts no string."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fwpbench.harness.records import Measurement
+from fwpbench.harness.run_folder import RunWriter, read_run
+from fwpbench.harness.statuses import STATUSES
+from fwpbench.reports import build_report
+from fwpbench.reports.axes import logarithmic
+from fwpbench.reports.evidence import read
+from fwpbench.reports.findings import findings
+from fwpbench.reports.page import page_of
+from fwpbench.reports.palette import COLOURS, SHAPES, styles
+from fwpbench.reports.units import between, digits, shown
+from tests import sample_runs as sample
+from tests.browser_pages import RUNS, SUITES, of, page, seen, some
+
+every_page = pytest.mark.parametrize("name", RUNS)
+
+
+@every_page
+def test_is_smaller_than_three_megabytes(name: str) -> None:
+    assert len(page(name).encode("utf-8", "replace")) < 3_000_000
+
+
+@every_page
+def test_asks_nothing_from_outside(name: str) -> None:
+    for attribute in ("src", "href", "action", "data", "srcset", "poster", "xlink:href"):
+        for value in seen(name).values(attribute):
+            assert value.startswith("#"), f"{attribute}={value!r}"
+    assert not re.search(r"@import|url\(", page(name).split("</style>")[0])
+
+
+@every_page
+def test_no_string_becomes_markup(name: str) -> None:
+    parser = seen(name)
+    charts = [known for tag, known in parser.elements if known.get("id") == "charts"]
+    assert charts == [{"type": "application/json", "id": "charts"}]
+    assert len(parser.scripts) == (3 if "figure" in {tag for tag, _ in parser.elements} else 2)
+    for tag, known in parser.elements:
+        assert tag != "x-evil"
+        assert not any(attribute.startswith("on") for attribute in known), (tag, known)
+
+
+def test_hostile_strings_are_shown_as_they_are() -> None:
+    said = seen("hostile").said("summary")
+    assert "<x-evil onload=alert(1)>" in said
+    assert "{{ 7 * 7 }}" in said
+    assert "x-evil" in json.dumps(json.loads(seen("hostile").scripts[0]))
+
+
+@every_page
+def test_links_lead_somewhere_and_names_are_given_once(name: str) -> None:
+    names = seen(name).values("id")
+    assert len(names) == len(set(names))
+    for target in seen(name).values("href"):
+        assert target[1:] in names
+
+
+@every_page
+def test_headings_are_in_order(name: str) -> None:
+    levels = [int(tag[1]) for tag, _ in seen(name).elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    for before, after in pairwise(levels):
+        assert after <= before + 1
+    assert ("html", {"lang": "en"}) in seen(name).elements
+
+
+@every_page
+def test_every_failure_is_named_with_its_command(name: str) -> None:
+    said = seen(name).said("summary")
+    for run in RUNS[name]():
+        for record in run.records:
+            if STATUSES[record.status].group in ("wrong", "crashed"):
+                if len(record.problem) < 500:  # longer ones are cut
+                    assert record.problem in said
+                assert record.command in said
+
+
+@every_page
+def test_every_chart_stands_there_without_script(name: str) -> None:
+    figures = [known for tag, known in seen(name).elements if tag == "figure"]
+    specs = json.loads(seen(name).scripts[0])["specs"]
+    assert [known["data-chart"] for known in figures] == [str(n) for n in range(len(specs))]
+    assert page(name).count('class="marks"') == len(specs)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_suite_that_was_not_run_has_no_section(suite: str) -> None:
+    parser = seen(f"only {suite}")
+    assert parser.sections == ["summary", "coverage", suite, "about"]
+    links = [known["href"] for tag, known in parser.elements if tag == "a" and "href" in known]
+    assert not {f"#{other}" for other in SUITES if other != suite} & set(links)
+
+
+def test_a_run_without_records_says_so() -> None:
+    assert seen("no records").sections == ["summary", "about"]
+    assert "no records yet" in seen("no records").said("summary")
+
+
+def test_a_run_without_failures_says_so() -> None:
+    assert "Nothing was wrong, nothing crashed." in seen("only speed").said("summary")
+
+
+def test_an_interrupted_run_says_how_much_is_missing() -> None:
+    planned = len(some())
+    assert f"{planned - 7} of {planned} planned cases have no record" in seen("interrupted").said(
+        "summary"
+    )
+    assert "a bad line" in seen("interrupted").said("about")
+
+
+def test_several_devices_are_told_apart() -> None:
+    for section in ("speed", "scaling"):
+        assert "Imaginary GPU (made up)" in seen("two devices").said(section)
+
+
+def test_coverage_shows_every_pair_with_reason_and_command() -> None:
+    said = seen("everything").said("coverage")
+    commands = {record.command for record in of("agreement")}
+    pairs = {(tuple(one.problem.split()[:3]), one.implementation) for one in of("agreement")}
+    assert sum(command in said for command in commands) >= len(pairs)
+    for reason in {one.reason for one in of("agreement") if "ill-cond" not in one.reason}:
+        assert reason in said
+    for triple, reason in sample.excluded():
+        assert triple in said
+        assert reason in said
+
+
+def test_the_file_is_what_a_folder_of_records_gives(tmp_path: Path) -> None:
+    run = sample.run_of(some(100))
+    writer = RunWriter(tmp_path / "made-up", run.plan, run.environment)
+    for record in run.records:
+        writer.append(record)
+    writer.close()
+    path = build_report([read_run(tmp_path / "made-up")], tmp_path / "new" / "report.html")
+    assert path.read_text(encoding="utf-8") == page_of([run])
+    assert str(tmp_path) not in path.read_text(encoding="utf-8")
+
+
+def test_a_string_of_a_megabyte_is_cut() -> None:
+    long = replace(
+        some()[0], name="x" * 2**20, reason="y" * 2**20, command="z" * 2**20, status="incorrect"
+    )
+    run = sample.run_of([long], environment={"device": "w" * 2**20}, complaints=["v" * 2**20])
+    assert len(page_of([run])) < 1_200_000
+
+
+SAID = {
+    "Fastest correct implementation, of 16 problems: chunked in 14 and torch-sdpa in 2.",
+    "DeltaNet · forward",
+    "on Softmax attention, forward",
+    "Gated DeltaNet and 1 more from T = 1,024 on.",
+    "store most of the pairs tried: 16; next",
+    "The state grows with T for Softmax attention (512 KiB at T = 256, 8.00 MiB at 4,096)",
+    "The state left the finite numbers for delta, none (token 2,048).",
+}
+
+
+@pytest.mark.parametrize("sentence", sorted(SAID))
+def test_findings_are_what_was_made_up(sentence: str) -> None:
+    assert sentence in seen("everything").said("summary")
+
+
+def test_what_is_wrong_or_untrusted_is_never_ranked() -> None:
+    wrong = [
+        replace(one, status="incorrect", reason="made up")
+        for one in of("agreement")
+        if one.implementation == "chunked" and one.name == "DeltaNet"
+    ][:1]
+    unstable = [
+        replace(one, status="unstable", reason="made up")
+        if one.implementation == "chunked" and one.name == "Retention"
+        else one
+        for one in of("speed")
+    ]
+    fastest = findings(read([sample.run_of([*wrong, *unstable])]))[0]
+    winners = {row[0]: row[1] for row in fastest.rows}
+    assert winners["DeltaNet · forward"] == "reference"
+    assert winners["Retention · forward"] == "reference"
+    assert winners["Performer · forward"] == "chunked"
+
+
+def test_a_diverging_line_leaves_room_for_the_others() -> None:
+    specs = json.loads(seen("only stability").scripts[0])["specs"]
+    values = [row["y"] for rows in specs[0]["datasets"].values() for row in rows]
+    assert max(values) < 1e7
+    assert "diverged and left the picture" in seen("only stability").said("stability")
+
+
+def test_overlapping_intervals_are_undecided() -> None:
+    wide = {"time": Measurement(value=1.0, unit="s", low=0.5, high=30.0)}
+    records = [replace(one, metrics=wide) for one in of("speed") if one.status == "ok"]
+    assert "undecided in 16" in findings(read([sample.run_of(records)]))[0].sentence
+
+
+READABLE = {
+    (0.0, "s"): "0 ns",
+    (1.23456e-6, "s"): "1.23 µs",
+    (0.99999e-3, "s"): "1.00 ms",
+    (0.0123, "s"): "12.3 ms",
+    (12.3, "s"): "12.3 s",
+    (1536.0, "B"): "1.50 KiB",
+    (25769803776.0, "B"): "24.0 GiB",
+    (0.1234, "fraction"): "12.3 %",
+    (1234.5, "1"): "1,234",
+    (1.5e-9, "1"): "1.50 × 10⁻⁹",
+    (None, "s"): "–",
+}
+
+
+@pytest.mark.parametrize(("given", "text"), READABLE.items())
+def test_numbers_are_scaled_where_they_are_shown(
+    given: tuple[float | None, str], text: str
+) -> None:
+    assert shown(*given) == text
+
+
+def test_an_interval_names_its_unit_once_where_it_can() -> None:
+    assert between(1e-3, 2e-3, "s") == "1.00 – 2.00 ms"
+    assert between(9e-4, 1.1e-3, "s") == "900 µs – 1.10 ms"
+    assert digits(99.96) == "100"
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [1e-300, 1e300], [5.0], [1.0, 1.0001], [3, 4097]])
+def test_ticks_lie_on_their_axis(values: list[float]) -> None:
+    for axis in (logarithmic("x", "s", values), logarithmic("x", "B", values)):
+        assert all(axis.low <= tick <= axis.high for tick in axis.ticks)
+        assert len(axis.ticks) <= 10
+        assert 0 < axis.low < axis.high
+
+
+def test_no_two_implementations_look_alike() -> None:
+    alike = {(style.colour, style.shape) for style in styles(len(COLOURS) * len(SHAPES))}
+    assert len(alike) == len(COLOURS) * len(SHAPES)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_stands_out_from_its_ground(theme: int) -> None:
+    """WCAG AA: 4.5 : 1."""
+    css = page("no records").split("</style>")[0]
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})\b", css.split("@media")[theme]))
+    pairs = [(name, "paper") for name in ("ink", "soft", "link")] + [("soft", "card")]
+    pairs += [(name, name.removesuffix("-ink")) for name in colours if name.endswith("-ink")]
+    for ink, ground in pairs:
+        bright, dark = sorted((_luminance(colours[ink]), _luminance(colours[ground])))[::-1]
+        assert (bright + 0.05) / (dark + 0.05) >= 4.5, f"{ink} on {ground}"

@@ -1,0 +1,235 @@
+"""Laws of timing, on made-up numbers whose truth is known: no clock is read here."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from statistics import median
+
+import pytest
+
+from fwpbench.harness.profiles import PROFILES, Profile
+from fwpbench.harness.timing import (
+    LONGEST_WARM_UP,
+    LOOKS,
+    WARM_UP_CALLS,
+    Timing,
+    interval_of_median,
+    time_call,
+)
+from tests.simulated_device import SimulatedDevice
+
+#: Long enough for every look, and a warm-up that the three calls are enough for.
+PATIENT = Profile("patient", warm_up=0.0, longest=math.inf)
+
+
+def times(device: SimulatedDevice, profile: Profile) -> Timing:
+    return time_call(device.call, device, profile)
+
+
+def steady(seconds: float) -> list[float]:
+    return [seconds]
+
+
+def noisy(seed: int, sigma: float, rho: float = 0.0) -> Iterator[float]:
+    """exp of normal numbers, each like the last one by `rho`; the median is 1."""
+    chance, x = random.Random(seed), 0.0
+    x = chance.gauss(0, sigma)
+    while True:
+        yield math.exp(x)
+        x = rho * x + (1 - rho**2) ** 0.5 * chance.gauss(0, sigma)
+
+
+def first(n: int, numbers: Iterator[float]) -> list[float]:
+    return [next(numbers) for _ in range(n)]
+
+
+# The interval of the median
+
+
+def confidence(n: int, rank: int) -> float:
+    """That the median lies between the rank-th smallest and the rank-th largest, exactly."""
+    return 1 - 2 * sum(math.comb(n, k) for k in range(rank)) / math.pow(2, n)
+
+
+@pytest.mark.parametrize("n", [*range(6, 60), 79, 80, 160, 320])
+def test_the_interval_is_the_narrowest_that_holds_with_95_percent(n: int) -> None:
+    numbers = list(range(1, n + 1))
+    random.Random(n).shuffle(numbers)
+    interval = interval_of_median(numbers)
+    assert interval is not None
+    low, high = map(int, interval)
+    assert low + high == n + 1, "as many below as above"
+    assert confidence(n, low) >= 0.95
+    assert low + 1 > n - low or confidence(n, low + 1) < 0.95
+
+
+@pytest.mark.parametrize(("n", "low", "high"), [(6, 1, 6), (9, 2, 8), (20, 6, 15), (40, 14, 27)])
+def test_the_ranks_are_those_of_the_tables(n: int, low: int, high: int) -> None:
+    numbers = list(range(1, n + 1))
+    random.Random(0).shuffle(numbers)
+    assert interval_of_median(numbers) == (low, high)
+
+
+@pytest.mark.parametrize("n", range(1, 6))
+def test_below_six_samples_there_is_no_interval(n: int) -> None:
+    assert interval_of_median([1.0] * n) is None
+
+
+@pytest.mark.parametrize("n", LOOKS)
+def test_equal_samples_have_an_interval_of_no_width(n: int) -> None:
+    assert interval_of_median([2.0] * n) == (2.0, 2.0)
+
+
+def test_a_coarse_clock_makes_no_trend() -> None:
+    """Samples that are equal say nothing about each other: the ranks stay those of all samples."""
+    chance = random.Random(0)
+    for n in LOOKS:
+        samples = [chance.choice([1.0, 1.0, 1.0, 1.001]) for _ in range(n)]
+        assert interval_of_median(samples) is not None
+        assert interval_of_median([1.0] * (n - 1) + [2.0]) == (1.0, 1.0)
+        assert interval_of_median([2.0] + [1.0] * (n - 1)) == (1.0, 1.0)
+
+
+def coverage(n: int, rho: float, runs: int) -> float:
+    held = 0
+    for seed in range(runs):
+        interval = interval_of_median(first(n, noisy(seed, 0.3, rho)))
+        held += interval is not None and interval[0] <= 1 <= interval[1]
+    return held / runs
+
+
+@pytest.mark.parametrize("n", [20, 40, 80])
+def test_the_interval_holds_the_median_of_independent_samples(n: int) -> None:
+    assert coverage(n, 0.0, 2000) >= 0.93
+
+
+def test_the_interval_widens_for_samples_that_follow_each_other() -> None:
+    """Unaware of ρ = 0.7 it would hold in some 60 % of the runs."""
+    assert coverage(80, 0.7, 1000) >= 0.88
+
+
+def test_looking_only_now_and_then_keeps_the_promise() -> None:
+    """The whole procedure: whenever it stopped, the interval holds as often as it says."""
+    held, reasons = 0, set()
+    for seed in range(400):
+        timing = times(SimulatedDevice(noisy(seed, 0.03)), PATIENT)
+        assert timing.low is not None
+        assert timing.high is not None
+        held += timing.low <= 1 <= timing.high
+        reasons.add((timing.stop_reason, len(timing.samples)))
+    assert len(reasons) >= 3, "the noise is such that runs stop at several looks"
+    assert held / 400 >= 0.93
+
+
+# When sampling stops
+
+
+def test_steady_calls_settle_at_the_first_look() -> None:
+    timing = times(SimulatedDevice(steady(0.01)), PATIENT)
+    assert (timing.stop_reason, len(timing.samples)) == ("settled", LOOKS[0])
+    assert (timing.median, timing.low, timing.high) == (0.01, 0.01, 0.01)
+    assert timing.tags == []
+
+
+def test_it_settles_at_looks_only() -> None:
+    for seed in range(30):
+        timing = times(SimulatedDevice(noisy(seed, 0.03)), PATIENT)
+        assert len(timing.samples) in LOOKS
+
+
+def test_noise_that_does_not_settle_ends_with_the_most_samples() -> None:
+    timing = times(SimulatedDevice(noisy(0, 1.0)), PATIENT)
+    assert (timing.stop_reason, len(timing.samples)) == ("most samples", LOOKS[-1])
+    assert timing.unstable
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_the_time_limit_ends_slow_calls(profile: Profile) -> None:
+    device = SimulatedDevice(steady(profile.longest / 10))
+    timing = times(device, profile)
+    assert timing.stop_reason == "time limit"
+    assert len(timing.samples) in (10, 11)  # in between lies rounding
+    assert timing.tags == ["few-samples"]
+
+
+@pytest.mark.parametrize("fewest", [1, 3, 7])
+@pytest.mark.parametrize("seconds", [0.5, 5.0, 5000.0])
+def test_a_call_longer_than_the_limit_ends_and_has_the_fewest_samples(
+    fewest: int, seconds: float
+) -> None:
+    profile = Profile("hasty", warm_up=0.05, longest=0.35, fewest=fewest)
+    timing = times(SimulatedDevice(steady(seconds)), profile)
+    assert (timing.stop_reason, len(timing.samples)) == ("time limit", fewest)
+    assert (timing.low is None) == (fewest < 6)
+    assert not timing.unstable
+
+
+def test_what_is_flushed_counts_towards_the_limit_and_not_towards_the_samples() -> None:
+    profile = Profile("hasty", warm_up=0.0, longest=1.0)
+    timing = times(SimulatedDevice(steady(0.001), flush_seconds=0.25), profile)
+    assert timing.samples == [0.001] * 4
+
+
+def test_samples_are_kept_raw_and_in_order() -> None:
+    seconds = [0.5, 0.5, 0.5, *(1.0 + (n * 7 % 20) / 1000 for n in range(LOOKS[-1]))]
+    timing = times(SimulatedDevice(seconds), PATIENT)
+    kept = seconds[WARM_UP_CALLS:][: len(timing.samples)]
+    assert timing.samples == kept
+    assert timing.median == median(kept)
+
+
+# A cold cache, and warming up
+
+
+def test_the_cache_is_flushed_and_work_awaited_before_every_sample() -> None:
+    device = SimulatedDevice(steady(0.01))
+    timing = times(device, PATIENT)
+    warm_up = device.log.index("flush")
+    assert device.log[warm_up:] == ["flush", "synchronize", "call"] * len(timing.samples)
+    assert device.log[warm_up - 1] == "synchronize"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [
+        (1e-3, 200),  # 0.2 s of short calls
+        (0.15, WARM_UP_CALLS),  # never fewer than three
+        (LONGEST_WARM_UP / 2, WARM_UP_CALLS),
+        (LONGEST_WARM_UP * 2, 1),  # unless they are very long
+    ],
+)
+def test_it_warms_up_for_three_calls_and_the_profiles_seconds(seconds: float, calls: int) -> None:
+    device = SimulatedDevice(steady(seconds))
+    times(device, Profile("p", warm_up=0.2, longest=0.0))
+    assert device.log[: device.log.index("flush")].count("call") in (calls, calls + 1)
+
+
+def test_what_warms_up_is_no_sample() -> None:
+    timing = times(SimulatedDevice([100.0, 0.01, 0.01, 0.01]), Profile("p", 0.0, 0.1))
+    assert max(timing.samples) < 1
+
+
+# Unstable
+
+
+def made(samples: list[float]) -> Timing:
+    low, high = interval_of_median(samples) or (None, None)
+    return Timing(samples, median(samples), low, high, "time limit")
+
+
+@pytest.mark.parametrize("n", [3, 6, 19, 20, 80])
+def test_unstable_is_said_only_of_enough_samples(n: int) -> None:
+    wild = [1.0 if k % 2 else 2.0 for k in range(n)]
+    assert made(wild).unstable == (n >= LOOKS[0])
+    assert made(wild).tags == ([] if n >= LOOKS[0] else ["few-samples"])
+
+
+def test_unstable_is_beyond_ten_percent() -> None:
+    """Twenty samples in equal steps: the interval is the 6th to the 15th, nine steps."""
+    for half_width, unstable in ((0.09, False), (0.11, True)):
+        step = 2 * half_width / 9
+        samples = [1 + step * (k - 9.5) for k in range(20)]
+        random.Random(1).shuffle(samples)
+        assert made(samples).unstable == unstable
