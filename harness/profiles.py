@@ -18,7 +18,7 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile("quick", warm_up=0.05, longest=0.35),
+    "quick": Profile("quick", warm_up=0.05, longest=0.7),
     "standard": Profile("standard", warm_up=0.2, longest=10.0),
     "full": Profile("full", warm_up=0.2, longest=60.0),
 }
