@@ -4,7 +4,7 @@ All chunks are prepared at once in large batched products; what remains sequenti
 product a chunk (delta-type rules), one scaled addition (decays) or a running sum (sum). The
 formulas are those of `fwpbench.operators.chunk_form`, with the delta rule's right-hand sides
 solved for together: U = U₀ − W S with [U₀, W] = A diag(β) [V, diag(r∘γ) K]. Autograd keeps one
-state a chunk, so memory grows with T, not with T·D·V.
+state a chunk, so memory grows with T, not with T·D·V. Softmax attention goes by blocks of queries.
 """
 
 from __future__ import annotations
@@ -14,36 +14,42 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from fwpbench.implementations._chunk_decay import Decay, FeatureDecay, HeadDecay, NoDecay
+from fwpbench.implementations._softmax_blocks import softmax_in_blocks
 from fwpbench.implementations.base import Implementation, Output
 from fwpbench.operators.features import Prepared, masked, prepare
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.normalizations import EPSILON
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
-from fwpbench.operators.segment_products import segment_products
 from fwpbench.operators.state import State
 
-RULES = ("sum", "decay", "gated", "delta", "gated-delta")
 CHUNK = 64
 
 
 def cannot(problem: Problem) -> str | None:
-    if problem.rule in RULES:
-        return None
     if problem.rule == "fwm":
         return "the norm clip of fwm makes every token wait for the one before it"
-    return f"its chunk form covers {', '.join(RULES)}, not {problem.rule}"
+    if problem.rule not in RULES:
+        return f"its chunk form covers {', '.join(RULES)}, not {problem.rule}"
+    return None
+
+
+RULES = ("sum", "decay", "gla", "gated", "delta", "gated-delta", "kda", "softmax-attention")
 
 
 def run(problem: Problem, inputs: Inputs) -> Output:
-    operator = problem.operator
-    prepared = masked(prepare(problem, inputs), inputs.mask)
-    if operator.rule == "sum" and (prepared.q is None or not problem.causal):
-        o, state = _write_all_then_read(operator, prepared)
+    operator, prepared = problem.operator, prepare(problem, inputs)
+    if operator.update_rule.keeps_tokens:
+        o, state = softmax_in_blocks(problem, prepared, inputs.mask)
+    elif operator.update_rule.order_free and (prepared.q is None or not problem.causal):
+        o, state = _write_all_then_read(operator, masked(prepared, inputs.mask))
     else:
-        o, state = _causal(operator, prepared)
+        o, state = _causal(operator, masked(prepared, inputs.mask))
     o = None if o is None else o.to(problem.torch_dtype)
-    return Output(o, state if problem.state_out else None)
+    if not problem.state_out:
+        return Output(o, None)
+    return Output(o, State(state.S.to(problem.state_dtype), state.z))
 
 
 def _write_all_then_read(operator: Operator, prepared: Prepared) -> tuple[Tensor | None, State]:
@@ -70,28 +76,26 @@ def _causal(operator: Operator, prepared: Prepared) -> tuple[Tensor | None, Stat
     k, v = _in_chunks(prepared.k, C), _in_chunks(v_in, C)
     q = None if prepared.q is None else _in_chunks(prepared.q, C)
     gates = {
-        name: _in_chunks(gate[..., None], C, padding=1.0 if name == "alpha" else 0.0)[..., 0]
+        name: _in_chunks(gate, C, padding=1.0 if name == "alpha" else 0.0)
         for name, gate in prepared.gates.items()
     }
-    alpha = 1 - gates["beta"] if operator.rule == "gated" else gates.get("alpha")
-    P = None if alpha is None else segment_products(alpha)
+    decay = _decay(operator, gates)
+    before = None
     if rule.corrects:
         before = None if z is None else _normalizers_before(k, z)
-        starts, U, S = _correct(k, v, gates["beta"], P, S, before)
+        starts, U, S = _correct(k, v, gates["beta"], decay, S, before)
     else:
-        before = None
-        U = v if "beta" not in gates else gates["beta"][..., None] * v
-        starts, S = _accumulate(k, U, P, S, rule.order_free)
+        U = gates["beta"][..., None] * v if "beta" in gates else v
+        starts, S = _accumulate(k, U, decay, S)
     o = None
     if q is not None:
-        scores = q @ k.mT
-        within = scores.tril() if P is None else scores * P[..., 1:, 1:]
-        entering = q if P is None else P[..., 1:, :1] * q
-        o = torch.cat([entering, within], dim=-1) @ torch.cat([starts, U], dim=-2)
+        within = decay.scores(q, k).tril()
+        o = torch.cat([decay.entering(q), within], dim=-1) @ torch.cat([starts, U], dim=-2)
         if z_is_column:
             o = o[..., :-1] / (o[..., -1:] + EPSILON)
         elif before is not None:
-            seen = scores.tril().sum(-1, keepdim=True) + q @ before[..., None]
+            # Only the delta rule comes here, which does not decay: these are the plain products.
+            seen = within.sum(-1, keepdim=True) + q @ before[..., None]
             o = o / (seen + EPSILON)
         o = o.flatten(2, 3)[:, :, :T].transpose(1, 2)
     if z_is_column:
@@ -99,14 +103,22 @@ def _causal(operator: Operator, prepared: Prepared) -> tuple[Tensor | None, Stat
     return o, State(S, None if z is None else z + prepared.k.sum(1))
 
 
-def _in_chunks(
-    x: Float[Tensor, "B T H X"], C: int, padding: float = 0.0
-) -> Float[Tensor, "B H N {C} X"]:
-    """Heads before tokens, tokens in chunks of C; tokens that fill up the last write nothing."""
+def _decay(operator: Operator, gates: dict[str, Tensor]) -> Decay:
+    if operator.rule == "gated":
+        return HeadDecay(1 - gates["beta"])
+    per = operator.update_rule.gates.get("alpha")
+    if per is None:
+        return NoDecay()
+    return FeatureDecay(gates["alpha"]) if per == "feature" else HeadDecay(gates["alpha"])
+
+
+def _in_chunks(x: Tensor, C: int, padding: float = 0.0) -> Tensor:
+    """[B T H …] to [B H N C …]; tokens that fill up the last chunk write nothing."""
     x = x.transpose(1, 2)
-    missing = -x.shape[2] % C
-    if missing:
-        x = F.pad(x, (0, 0, 0, missing), value=padding)
+    if missing := -x.shape[2] % C:
+        shape = list(x.shape)
+        shape[2] = missing
+        x = torch.cat([x, x.new_full(shape, padding)], dim=2)
     chunks: Tensor = x.unflatten(2, (-1, C))
     return chunks
 
@@ -117,45 +129,38 @@ def _normalizers_before(k: Tensor, z: Tensor) -> Float[Tensor, "B H N D"]:
     return torch.cat([z[:, :, None], z[:, :, None] + sums[:, :, :-1]], dim=2)
 
 
-def _accumulate(
-    k: Tensor, U: Tensor, P: Tensor | None, S: Tensor, order_free: bool
-) -> tuple[Tensor, Tensor]:
+def _accumulate(k: Tensor, U: Tensor, decay: Decay, S: Tensor) -> tuple[Tensor, Tensor]:
     """The state at the start of each chunk, [B H N D V], and after the last."""
-    if P is None:
-        states = torch.cat([S[:, :, None], k.mT @ U], dim=2).cumsum(2)
+    added = decay.leaving(k).mT @ U
+    if isinstance(decay, NoDecay):
+        states = torch.cat([S[:, :, None], added], dim=2).cumsum(2)
         return states[:, :, :-1], states[:, :, -1]
-    added, across = (P[..., -1, 1:, None] * k).mT @ U, P[..., -1:, :1]
     starts = []
     for n in range(k.shape[2]):
         starts.append(S)
-        S = across[:, :, n] * S + added[:, :, n]
+        S = decay.across(S, n) + added[:, :, n]
     return torch.stack(starts, dim=2), S
 
 
 def _correct(
-    k: Tensor, v: Tensor, beta: Tensor, P: Tensor | None, S: Tensor, z: Tensor | None
+    k: Tensor, v: Tensor, beta: Tensor, decay: Decay, S: Tensor, z: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Delta-type rules: the states at the starts, what each token writes, and the last state."""
-    gram, weight = k @ k.mT, beta[..., None]
+    gram, weight = decay.scores(k, k).tril(-1), beta[..., None]
     retrieved = weight
     if z is not None:
-        seen = gram.tril(-1).sum(-1, keepdim=True) + k @ z[..., None]
+        seen = gram.sum(-1, keepdim=True) + k @ z[..., None]
         retrieved = weight / (seen + EPSILON)
-    if P is not None:
-        gram = gram * P[..., 1:, 1:]
-    entering = k if P is None else P[..., 1:, :1] * k
-    sides = torch.cat([weight * v, retrieved * entering], dim=-1)
+    sides = torch.cat([weight * v, retrieved * decay.entering(k)], dim=-1)
     # unitriangular: only what lies below the diagonal is read, so no identity is added.
-    solved = torch.linalg.solve_triangular(
-        (retrieved * gram).tril(-1), sides, upper=False, unitriangular=True
-    )
+    solved = torch.linalg.solve_triangular(retrieved * gram, sides, upper=False, unitriangular=True)
     U0, W = solved.split([v.shape[-1], k.shape[-1]], dim=-1)
-    leaving = (k if P is None else P[..., -1, 1:, None] * k).mT
+    leaving = decay.leaving(k).mT
     starts, written = [], []
     for n in range(k.shape[2]):
         starts.append(S)
         U = U0[:, :, n] - W[:, :, n] @ S
-        S = (S if P is None else P[:, :, n, -1:, :1] * S) + leaving[:, :, n] @ U
+        S = decay.across(S, n) + leaving[:, :, n] @ U
         written.append(U)
     return torch.stack(starts, dim=2), torch.stack(written, dim=2), S
 
