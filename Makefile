@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test lint types format clean
+.PHONY: help bench speed test lint types format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ help: ## what can be made
 
 bench: $(READY) ## the quick profile of every suite, then a report
 	$(BIN)/fwpbench run --profile quick $(ARGS)
+
+speed: $(READY) ## chunked against the token loop, rule by rule
+	$(BIN)/python -m pytest benchmarks/test_chunked.py --benchmark-columns=min,median,rounds $(ARGS)
 
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

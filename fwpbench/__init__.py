@@ -22,8 +22,7 @@ for _folder in ("harness", "implementations", "suites", "reports"):
         raise ImportError(
             f"fwpbench/{_folder} should be a link to ../{_folder}, but this checkout holds it as a "
             "text file. Clone with git on a file system that has symbolic links (on Windows: turn "
-            "on developer mode, then git config --global core.symlinks true and clone again), or "
-            "pip install fwpbench"
+            "on developer mode, then git config --global core.symlinks true and clone again)"
         )
 
 if TYPE_CHECKING:

@@ -126,7 +126,7 @@ def from_line(line: str | bytes) -> Record:
         if isinstance(schema, int) and schema > SCHEMA:
             raise BadRecord(
                 f"written by a newer FWPBench (schema {schema}; this one reads up to {SCHEMA}): "
-                "pip install --upgrade fwpbench"
+                "upgrade FWPBench to read it"
             )
         json.loads(line, object_pairs_hook=_named_once)  # msgspec takes the last of two
         record = msgspec.convert(version, Record)

@@ -63,7 +63,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     if schema > SCHEMA:
         raise UserError(
             f"{path} was written by a newer FWPBench (schema {schema}; this one reads up "
-            f"to {SCHEMA}): pip install --upgrade fwpbench"
+            f"to {SCHEMA}): upgrade FWPBench to read it"
         )
     return plan
 
