@@ -9,6 +9,7 @@ from fwpbench.harness.golden import Truths
 from fwpbench.harness.profiles import Profile
 from fwpbench.harness.records import Measurement
 from fwpbench.harness.suite import Answer, Case, Metric, Setting, Suite
+from fwpbench.harness.suspects import explained
 from fwpbench.implementations.base import Implementation
 from fwpbench.operators import INPUT_FAMILIES
 from fwpbench.operators.operator import enumerate_operators
@@ -59,6 +60,7 @@ def answer(case: Case, implementation: Implementation, setting: Setting) -> Answ
         return implementation.refuses(problem, kind)
 
     agreement, laws = judge(implementation.run, case.problem, truth, kind, cannot)
+    agreement = explained(agreement, laws, case.problem)
     metrics = {}
     if agreement.worst_ratio is not None:
         metrics["error ratio"] = Measurement(value=agreement.worst_ratio, unit="1")

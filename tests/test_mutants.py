@@ -12,6 +12,8 @@ from fwpbench.harness.gate import judge
 from fwpbench.harness.golden import Run, Truths, rounded_matmul
 from fwpbench.harness.mutants import MUTANTS
 from fwpbench.harness.mutants.form import Form
+from fwpbench.harness.mutants.mutant import Mutant
+from fwpbench.harness.mutation_score import mutation_score
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.base import Output
 from fwpbench.operators.chunk_form import chunk_form
@@ -34,6 +36,16 @@ def test_every_mutant_is_caught(name, dtype):
     ]
     assert any(status != "ok" for status in caught)
     assert "unsupported" not in caught
+
+
+def test_the_score_counts_who_is_caught_and_names_who_slipped():
+    """An honest form among the mutants is one the gate lets pass."""
+    honest = Mutant("honest", "Nothing is wrong.", Form, "sum elu+1 attention", lambda op: True)
+    chosen = {name: MUTANTS[name] for name in ("zeros", "state in fp16", "memoised by pointer")}
+    score = mutation_score("fp32", 0, mutants=chosen | {"honest": honest})
+    assert (score.caught, score.total, score.slipped) == (3, 4, ("honest",))
+    assert mutation_score("bf16", 0, mutants=chosen).total == 2
+    assert score.as_json()["slipped"] == ("honest",)
 
 
 def test_there_are_enough_of_them_and_each_is_described():
