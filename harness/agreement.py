@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fwpbench.harness.golden import Run, Tensors, Truth, named, tensors_of
+from fwpbench.harness.poison import Poisoned, dirty
 from fwpbench.implementations.base import Output
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
+from fwpbench.operators.state import State
 
 YARDSTICKS = 3.0
 ILL_CONDITIONED = 0.05
@@ -41,6 +44,13 @@ class Comparison:
     worst_row_allowed: float
     ratio: float
     verdict: str
+    #: The tokens, counted from 0, whose rows alone are beyond what is allowed of a row: the first
+    #: and the last. None where there is none, or the tensor has no tokens.
+    first_token: int | None = None
+    last_token: int | None = None
+
+    def as_json(self) -> dict[str, object]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class Agreement:
         return max(ratios, default=None)
 
     def as_json(self) -> dict[str, dict[str, object]]:
-        return {name: asdict(comparison) for name, comparison in self.comparisons.items()}
+        return {name: comparison.as_json() for name, comparison in self.comparisons.items()}
 
 
 class _WrongFormError(Exception):
@@ -73,34 +83,49 @@ def ill_conditioned(truth: Truth) -> str | None:
     for name, golden in truth.golden.items():
         if not golden.isfinite().all():
             return f"ill-conditioned ({name} of the float64 law is not finite)"
-        error, size = _yardstick(truth, name)[0], _rms(golden)
+        error, size = yardstick_of(truth, name)[0], rms(golden)
         if not math.isfinite(error):
             return f"ill-conditioned ({name} of the reference in this dtype is not finite)"
-        if error > ILL_CONDITIONED * size and not _vanishes(truth, name):
+        if error > ILL_CONDITIONED * size and not vanishes(truth, name):
             return f"ill-conditioned (the reference errs {100 * error / size:.0f} % in {name})"
     return None
 
 
 def check(run: Run, problem: Problem, truth: Truth, device: str = "cpu") -> Agreement:
-    """Judge `run` on the truth's inputs. Exceptions of `run` are the caller's."""
+    """Judge `run` on the truth's inputs. Exceptions of `run` are the caller's.
+
+    It gets inputs of its own, memory that nobody wrote to holds NaN while it runs, and its inputs
+    are compared with the truth's, number by number, when it is done.
+    """
     if (reason := ill_conditioned(truth)) is not None:
         return Agreement("unsupported", reason, {}, evidence=False)
-    inputs = _moved(truth.inputs, device)
+    inputs = copied(truth.inputs, device)
     cotangents = {name: tensor.to(device) for name, tensor in truth.cotangents.items()}
     wanted = {name: truth.yardsticks[0][name] for name in _expected(problem, truth)}
     outputs = {name: like for name, like in wanted.items() if not name.startswith("d")}
 
+    given = inputs
+
     def run_in_form(problem: Problem, inputs: Inputs) -> Output:
         """Looked at before autograd does, whose complaint would be its own."""
-        output = run(problem, inputs)
+        nonlocal given
+        given = inputs
+        with Poisoned():
+            output = run(problem, inputs)
         if (complaint := _wrong_form(named(output), outputs, device)) is not None:
             raise _WrongFormError(complaint)
         return output
 
+    dirty(wanted.values(), device)
+    wrong_form = None
     try:
         got = tensors_of(run_in_form, problem, inputs, cotangents)
     except _WrongFormError as error:
-        return Agreement("incorrect", str(error), {})
+        wrong_form = str(error)
+    if changed := modified(given, truth.inputs):
+        return Agreement("input-modified", f"the call changed {' and '.join(changed)}", {})
+    if wrong_form is not None:
+        return Agreement("incorrect", wrong_form, {})
     if (complaint := _wrong_form(got, wanted, device)) is not None:
         return Agreement("incorrect", complaint, {})
     comparisons = {name: compare(truth, name, got[name].to("cpu")) for name in wanted}
@@ -111,29 +136,33 @@ def check(run: Run, problem: Problem, truth: Truth, device: str = "cpu") -> Agre
 def compare(truth: Truth, name: str, got: Tensor) -> Comparison:
     golden = truth.golden[name]
     u = torch.finfo(got.dtype).eps / 2
-    yardstick, yardstick_row = _yardstick(truth, name)
-    allowed = YARDSTICKS * yardstick + u * _rms(golden)
+    yardstick, yardstick_row = yardstick_of(truth, name)
+    allowed = YARDSTICKS * yardstick + u * rms(golden)
     allowed_row = YARDSTICKS * yardstick_row + u
-    error, row = _errors(got, golden)
+    rows = row_errors(got, golden)
+    error, row = rms(got.double() - golden), float(rows.max())
     ratio = max(_fraction(error, allowed), _fraction(row, allowed_row))
     if not got.isfinite().all():
         verdict = "not-finite"
     elif ratio > 1:
         verdict = "wrong"
-    elif _vanishes(truth, name) or any(
+    elif vanishes(truth, name) or any(
         _passes(trivial, golden, allowed, allowed_row) for trivial in _trivial(truth, name)
     ):
         verdict = "non-discriminating"
     else:
         verdict = "right"
-    return Comparison(error, yardstick, allowed, _rms(golden), row, allowed_row, ratio, verdict)
+    tokens = _wrong_tokens(name, rows, allowed_row) if verdict in ("wrong", "not-finite") else ()
+    return Comparison(
+        error, yardstick, allowed, rms(golden), row, allowed_row, ratio, verdict, *tokens
+    )
 
 
-def _vanishes(truth: Truth, name: str) -> bool:
+def vanishes(truth: Truth, name: str) -> bool:
     """Whether the golden is 0, or nothing but what float64 leaves where the truth is 0."""
     golden = truth.golden[name]
-    others = [_rms(tensor) for tensor in truth.golden.values()]
-    return _rms(golden) <= 2.0**-40 * max(others, default=0.0)
+    others = [rms(tensor) for tensor in truth.golden.values()]
+    return rms(golden) <= 2.0**-40 * max(others, default=0.0)
 
 
 def _expected(problem: Problem, truth: Truth) -> list[str]:
@@ -141,10 +170,12 @@ def _expected(problem: Problem, truth: Truth) -> list[str]:
     return [name for name in truth.golden if problem.backward or not name.startswith("d")]
 
 
-def _yardstick(truth: Truth, name: str) -> tuple[float, float]:
-    golden = truth.golden[name]
-    errors = [_errors(yardstick[name], golden) for yardstick in truth.yardsticks]
-    return _worst(rms for rms, _ in errors), _worst(row for _, row in errors)
+def yardstick_of(truth: Truth, name: str) -> tuple[float, float]:
+    if name not in truth.errors:
+        golden = truth.golden[name]
+        errors = [_errors(yardstick[name], golden) for yardstick in truth.yardsticks]
+        truth.errors[name] = (_worst(rms for rms, _ in errors), _worst(row for _, row in errors))
+    return truth.errors[name]
 
 
 def _worst(values: object) -> float:
@@ -152,16 +183,32 @@ def _worst(values: object) -> float:
     return math.nan if any(math.isnan(value) for value in listed) else max(listed)
 
 
-def _errors(got: Tensor, golden: Tensor) -> tuple[float, float]:
-    """The root mean square, and the worst row along the last axis as a fraction."""
-    error = got.double() - golden
+def row_errors(got: Tensor, golden: Tensor) -> Tensor:
+    """‖error row‖ / (‖golden row‖ + rms row norm) for every row along the last axis."""
+    error = (got.double() - golden).norm(dim=-1)
     norms = golden.norm(dim=-1)
     scale = norms + norms.square().mean().sqrt()
-    rows = torch.where(scale > 0, error.norm(dim=-1) / scale, error.norm(dim=-1))
-    return _rms(error), float(rows.max())
+    return torch.where(scale > 0, error / scale, error)
 
 
-def _rms(x: Tensor) -> float:
+def _errors(got: Tensor, golden: Tensor) -> tuple[float, float]:
+    """The root mean square, and the worst row along the last axis as a fraction."""
+    return rms(got.double() - golden), float(row_errors(got, golden).max())
+
+
+#: Tensors without an axis of tokens.
+STATES = ("S", "z", "dS0", "dz0")
+
+
+def _wrong_tokens(name: str, rows: Tensor, allowed_row: float) -> tuple[int | None, int | None]:
+    if name in STATES:
+        return None, None
+    bad = ~(rows <= allowed_row)  # NaN is bad
+    tokens = bad.movedim(1, 0).flatten(1).any(1).nonzero().flatten().tolist()
+    return (tokens[0], tokens[-1]) if tokens else (None, None)
+
+
+def rms(x: Tensor) -> float:
     return float(x.double().square().mean().sqrt())
 
 
@@ -193,15 +240,37 @@ def _wrong_form(got: Tensors, wanted: Tensors, device: str) -> str | None:
         tensor = got[name]
         if type(tensor) is not Tensor:
             return f"{name} is a {type(tensor).__name__}, not a plain tensor"
+        if tensor.layout is not torch.strided:
+            return f"{name} has the layout {tensor.layout}, expected torch.strided"
         if tensor.shape != like.shape:
             return f"{name} has the shape {list(tensor.shape)}, expected {list(like.shape)}"
         if tensor.dtype != like.dtype:
             return f"{name} is {tensor.dtype}, expected {like.dtype}"
         if tensor.device.type != device:
             return f"{name} is on {tensor.device.type}, expected {device}"
+        # Gradients are autograd's, which may expand them by itself.
+        if not name.startswith("d") and (complaint := _not_in_memory(tensor)) is not None:
+            return f"{name} {complaint}"
     if extra := [name for name in got if name not in wanted]:
         return f"{', '.join(extra)} was returned though the problem does not ask for it"
     return None
+
+
+def _not_in_memory(tensor: Tensor) -> str | None:
+    """Why not every number of it stands in memory, in a place of its own; None where it does.
+
+    A slice or a transposition of a larger block is fine: its numbers were computed.
+    """
+    if tensor.is_conj() or tensor.is_neg():
+        return "is lazy: its sign or conjugate is not computed yet"
+    end = 1  # one past the last number that the axes so far reach
+    axes = zip(tensor.stride(), tensor.shape, strict=True)
+    for stride, size in sorted((stride, size) for stride, size in axes if size > 1):
+        if stride < end:
+            return f"is expanded: strides {tensor.stride()} share memory between its numbers"
+        end += stride * (size - 1)
+    held = tensor.untyped_storage().nbytes() // tensor.element_size() - tensor.storage_offset()
+    return f"has memory for {held} of its {end} numbers" if held < end else None
 
 
 def _summarized(comparisons: Mapping[str, Comparison]) -> tuple[str, str]:
@@ -216,19 +285,37 @@ def _summarized(comparisons: Mapping[str, Comparison]) -> tuple[str, str]:
     return "ok", ""
 
 
-def _moved(inputs: Inputs, device: str) -> Inputs:
-    def move(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x.to(device)
+def copied(inputs: Inputs, device: str) -> Inputs:
+    """The same inputs in memory of their own: the truth must survive whoever is judged by it."""
+
+    def copy(x: Tensor | None) -> Any:
+        return None if x is None else x.detach().to(device, copy=True)
 
     state = inputs.state
-    if state is not None:
-        state = type(state)(state.S.to(device), move(state.z))
     return Inputs(
-        move(inputs.q),
-        inputs.k.to(device),
-        inputs.v.to(device),
-        {name: gate.to(device) for name, gate in inputs.gates.items()},
-        move(inputs.projection),
-        state,
-        move(inputs.mask),
+        copy(inputs.q),
+        copy(inputs.k),
+        copy(inputs.v),
+        {name: copy(gate) for name, gate in inputs.gates.items()},
+        copy(inputs.projection),
+        None if state is None else State(copy(state.S), copy(state.z)),
+        copy(inputs.mask),
     )
+
+
+def modified(after: Inputs, before: Inputs) -> list[str]:
+    """Which inputs are not what they were, number by number."""
+    return [
+        name
+        for name, tensor in _named_inputs(before).items()
+        if not torch.equal(_named_inputs(after)[name].detach().to(tensor.device), tensor)
+    ]
+
+
+def _named_inputs(inputs: Inputs) -> Tensors:
+    state = inputs.state
+    listed = {"q": inputs.q, "k": inputs.k, "v": inputs.v, **inputs.gates}
+    listed |= {"projection": inputs.projection, "mask": inputs.mask}
+    if state is not None:
+        listed |= {"S0": state.S, "z0": state.z}
+    return {name: tensor for name, tensor in listed.items() if tensor is not None}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -109,6 +109,8 @@ class Truth:
     cotangents: Tensors
     golden: Tensors
     yardsticks: tuple[Tensors, ...]
+    #: The yardstick's errors, kept where they were once computed: several are judged by them.
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
 
 
 def find_truth(problem: Problem, seed: int) -> Truth:

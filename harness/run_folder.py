@@ -1,4 +1,4 @@
-"""A run on disk: plan.json, environment.json, records.jsonl and logs/.
+"""A run on disk: plan.json, environment.json, records.jsonl, logs/ and, of a whole run, gate.json.
 
 The plan is written before anything is run; records are appended one line at a time and flushed, so
 that whatever ends a run, what was measured stays. A torn last line (the machine went down while it
@@ -27,6 +27,8 @@ class Run:
     environment: Mapping[str, Any]
     records: list[Record]
     complaints: list[str] = field(default_factory=list)
+    #: What the gate catches (mutation_score.py); empty where that was not computed.
+    gate: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_run(path: Path, read_line: Callable[[bytes], Record] = from_line) -> Run:
@@ -47,7 +49,8 @@ def read_run(path: Path, read_line: Callable[[bytes], Record] = from_line) -> Ru
             )
         else:
             records[record.key] = record
-    return Run(path, plan, environment, list(records.values()), complaints)
+    gate = _read_json(path / "gate.json")
+    return Run(path, plan, environment, list(records.values()), complaints, gate)
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -134,6 +137,13 @@ class RunWriter:
             raise UserError(
                 f"{path / 'records.jsonl'} cannot be written ({error.strerror})"
             ) from None
+
+    @property
+    def has_gate(self) -> bool:
+        return (self.path / "gate.json").exists()
+
+    def write_gate(self, score: Mapping[str, Any]) -> None:
+        _write(self.path / "gate.json", score)
 
     def append(self, record: Record) -> None:
         """Add one line, whole or not at all: a disk that fills up leaves the records before it."""

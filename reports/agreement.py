@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from fwpbench.reports.units import clipped
 #: The order of the columns; what else a record names comes after.
 TENSORS = ("o", "S", "z", "dq", "dk", "dv", "dbeta", "dalpha", "dS0", "dz0")
 MOST_TENSORS = 20
+MOST_SLIPPED = 50
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def section(evidence: Evidence) -> Section | None:
         "records": len(cases),
         "silent": sum("non-discriminating" in case.record.tags for case in cases),
         "ill": sum(cause(case).startswith(ILL_CONDITIONED) for case in cases),
+        "gates": [gate for run in evidence.runs if (gate := _gate(run.gate)) is not None],
+        "laws": _laws(cases),
         "label": evidence.label,
         "panels": _distributions(evidence, judged, names),
     }
@@ -65,6 +68,44 @@ def section(evidence: Evidence) -> Section | None:
         "agreement.html.jinja",
         content,
     )
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How many mutants the gate of a run caught, and which it did not."""
+
+    caught: int
+    total: int
+    dtype: str
+    slipped: list[str]
+
+
+def _gate(found: Mapping[str, Any]) -> Gate | None:
+    """None where a run has none, or what it has is not one of ours."""
+    caught, total, slipped = found.get("caught"), found.get("total"), found.get("slipped")
+    if not (type(caught) is type(total) is int and isinstance(slipped, list)):
+        return None
+    if not 0 <= caught <= total <= 10_000:
+        return None
+    names = [clipped(str(name), 60) for name in slipped[:MOST_SLIPPED]]
+    return Gate(caught, total, clipped(str(found.get("dtype", "")), 8), names)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Of how many records laws were asked, how many broke one, and how many gave other bits."""
+
+    records: int
+    broken: int
+    various: int
+
+
+def _laws(cases: Sequence[Case]) -> Asked | None:
+    asked = [laws for case in cases if isinstance(laws := case.record.detail.get("laws"), dict)]
+    if not asked:
+        return None
+    various = [n for laws in asked if isinstance(n := laws.get("distinct of 5"), int) and n > 1]
+    return Asked(len(asked), sum(bool(laws.get("broken")) for laws in asked), len(various))
 
 
 def _ratios(case: Case) -> list[Worst]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fwpbench.harness.agreement import check
+from fwpbench.harness.gate import judge
 from fwpbench.harness.golden import Truths
 from fwpbench.harness.profiles import Profile
 from fwpbench.harness.records import Measurement
 from fwpbench.harness.suite import Answer, Case, Metric, Setting, Suite
+from fwpbench.harness.suspects import explained
 from fwpbench.implementations.base import Implementation
 from fwpbench.operators import INPUT_FAMILIES
 from fwpbench.operators.operator import enumerate_operators
@@ -53,17 +54,27 @@ def cases(profile: Profile) -> Sequence[Case]:
 
 def answer(case: Case, implementation: Implementation, setting: Setting) -> Answer:
     truth = truths(case.problem, setting.seed)
-    agreement = check(implementation.run, case.problem, truth, setting.device.kind)
+    kind = setting.device.kind
+
+    def cannot(problem: Problem) -> str | None:
+        return implementation.refuses(problem, kind)
+
+    agreement, laws = judge(implementation.run, case.problem, truth, kind, cannot)
+    agreement = explained(agreement, laws, case.problem)
     metrics = {}
     if agreement.worst_ratio is not None:
         metrics["error ratio"] = Measurement(value=agreement.worst_ratio, unit="1")
+    detail: dict[str, object] = {"tensors": agreement.as_json()}
+    if laws is not None:
+        detail["laws"] = laws.as_json()
     discriminates = agreement.evidence or agreement.status != "ok"
     return Answer(
         agreement.status,
         agreement.reason,
         metrics,
         tags=() if discriminates else ("non-discriminating",),
-        detail={"tensors": agreement.as_json()},
+        detail={"tensors": agreement.as_json()}
+        | ({} if laws is None else {"laws": laws.as_json()}),
     )
 
 

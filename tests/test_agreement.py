@@ -9,6 +9,7 @@ import torch
 
 from fwpbench.harness.agreement import Agreement, check, compare, ill_conditioned
 from fwpbench.harness.golden import Truth, Truths, find_truth, tensors_of
+from fwpbench.harness.poison import Poisoned
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.base import Output
 from fwpbench.operators.inputs import Inputs
@@ -40,7 +41,7 @@ def changed(problem: Problem, inputs: Inputs, **edits) -> Output:
 
 WRONG = {
     "zeros": lambda p, x: changed(p, x, o=torch.zeros_like),
-    "the mean of o": lambda p, x: changed(p, x, o=lambda o: o.mean(1, True).expand_as(o)),
+    "the mean of o": lambda p, x: changed(p, x, o=lambda o: 0 * o + o.mean(1, True)),
     "a copy of v": lambda p, x: changed(p, x, o=lambda o: 0 * o + x.v),
     "o off by one token": lambda p, x: changed(p, x, o=lambda o: o.roll(1, 1)),
     "the last token left out": lambda p, x: changed(
@@ -93,6 +94,16 @@ FORMS = {
 }
 
 
+FORMS |= {
+    "expanded": (lambda out: Output(out.o[:, :1].expand(out.o.shape), out.state), "expanded"),
+    "lazy": (
+        lambda out: Output(torch.complex(0 * out.o, -out.o).conj().imag, out.state),
+        "o is lazy",
+    ),
+    "a subclass": (lambda out: Output(torch.nn.Parameter(out.o.detach()), out.state), "Parameter"),
+}
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_results_of_the_wrong_form_are_incorrect(name, truths):
     """With gradients and without: autograd is not asked about what has the wrong shape."""
@@ -102,6 +113,80 @@ def test_results_of_the_wrong_form_are_incorrect(name, truths):
         agreement = check(lambda p, x: edit(run_chunked(p, x)), problem, truths(problem, 0))
         assert agreement.status == "incorrect"
         assert sentence in agreement.reason
+
+
+def test_slices_of_a_larger_block_are_results_too(truths):
+    """Their numbers were computed; where they lie is the implementation's business."""
+
+    def run(problem, inputs):
+        output = run_chunked(problem, inputs)
+        return output._replace(o=torch.cat([output.o, output.o], dim=-1)[..., : problem.V])
+
+    assert check(run, GATED_DELTA, truths(GATED_DELTA, 0)).status == "ok"
+
+
+EMPTY = {
+    "torch.empty": lambda like: torch.empty(like.shape),
+    "empty_like": torch.empty_like,
+    "new_empty": lambda like: like.new_empty(like.shape),
+    "empty_strided": lambda like: torch.empty_strided(like.shape, like.stride()),
+    "resize_": lambda like: torch.zeros(0).resize_(like.shape),
+    "out=": lambda like: torch.empty(like.shape, out=torch.zeros(like.shape)),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_what_was_never_written_is_not_finite(name, truths):
+    """Whatever lies in that memory, were it the right answer of an earlier call."""
+
+    def run(problem, inputs):
+        output = run_chunked(problem, inputs)
+        unwritten = EMPTY[name](output.o.detach().contiguous())
+        return output._replace(o=torch.cat([output.o[:, :-1], unwritten[:, -1:]], dim=1))
+
+    agreement = check(run, GATED_DELTA, truths(GATED_DELTA, 0))
+    assert agreement.status == "not-finite"
+    assert agreement.comparisons["o"].first_token == 66
+
+
+def test_poison_ends_with_the_call_and_spares_what_has_a_value(truths):
+    with Poisoned():
+        assert torch.empty(3).isnan().all()
+        assert torch.empty(3, dtype=torch.int32).eq(2**30).all()
+        grown = torch.ones(2).resize_(4)
+        assert grown[:2].eq(1).all()
+        assert grown[2:].isnan().all()
+        assert torch.ones(4).resize_(2).eq(1).all()
+    assert not torch.full((3,), 1.0).isnan().any()
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v", "alpha", "beta", "S0"])
+def test_an_input_that_was_changed_is_named(name, truths):
+    """Right results or not, with gradients or not; the truth stays as it was."""
+
+    def run(problem, inputs):
+        output = run_chunked(problem, inputs)
+        named = {**inputs._asdict(), **inputs.gates, "S0": inputs.state.S}
+        named[name].data.add_(1e-3)
+        return output
+
+    for direction in ("forward", "forward+backward"):
+        problem = GATED_DELTA.replace(direction=direction)
+        agreement = check(run, problem, truths(problem, 0))
+        assert agreement.status == "input-modified"
+        assert agreement.reason == f"the call changed {name}"
+        assert check(run_chunked, problem, truths(problem, 0)).status == "ok"
+
+
+def test_wrong_tokens_are_counted_from_0(truths):
+    def run(problem, inputs):
+        return changed(
+            problem, inputs, o=lambda o: torch.cat([o[:, :20], 2 * o[:, 20:40], o[:, 40:]], 1)
+        )
+
+    found = check(run, GATED_DELTA, truths(GATED_DELTA, 0)).comparisons
+    assert (found["o"].first_token, found["o"].last_token) == (20, 39)
+    assert (found["S"].first_token, found["S"].last_token) == (None, None)
 
 
 def test_what_zeros_would_pass_is_no_evidence():

@@ -260,3 +260,13 @@ def test_text_stands_out_from_its_ground(theme: int) -> None:
     for ink, ground in pairs:
         bright, dark = sorted((_luminance(colours[ink]), _luminance(colours[ground])))[::-1]
         assert (bright + 0.05) / (dark + 0.05) >= 4.5, f"{ink} on {ground}"
+
+
+def test_the_gates_score_is_shown_and_a_strangers_is_not_trusted() -> None:
+    run = sample.run_of(list(sample.agreement()))
+    score = {"caught": 46, "total": 47, "dtype": "fp32", "slipped": ["<b>zeros</b>"]}
+    text = page_of([replace(run, gate=score)])
+    assert "caught 46 of 47 wrong implementations" in text
+    assert "&lt;b&gt;zeros" in text
+    for broken in ({"caught": "46"}, {"caught": 99}, {"total": None}, {"slipped": "x"}):
+        assert "wrong implementations made" not in page_of([replace(run, gate=score | broken)])

@@ -25,6 +25,7 @@ from fwpbench.harness.run_folder import Run, RunWriter, keys_done, read_plan, re
 from fwpbench.harness.statuses import STATUSES
 from fwpbench.harness.suite import Setting, Suite
 from fwpbench.operators.errors import UserError
+from fwpbench.operators.operator import enumerate_operators
 from fwpbench.progress import duration, groups, make_reporter
 from fwpbench.terminal import console, table
 
@@ -63,6 +64,7 @@ def _run(
     try:
         if not arguments.json:
             print(f"{len(left)} records to make on {here.device.name} → {writer.path}", flush=True)
+        _score_the_gate(tasks, here, writer)
         with make_reporter(left, silent=arguments.json) as reporter:
             run_tasks(tasks, suites, here, writer, reporter)
     except (KeyboardInterrupt, BrokenPipeError):  # Ctrl-C, or `fwpbench run | head`
@@ -75,6 +77,16 @@ def _run(
     finally:
         writer.close()
     return _conclude(writer.path, arguments.json)
+
+
+def _score_the_gate(tasks: Sequence[Task], here: Setting, writer: RunWriter) -> None:
+    """Seconds, so only where all operators are judged: not for a few cases picked by --where."""
+    judged = {task.case.problem.operator for task in tasks if task.suite == "agreement"}
+    if writer.has_gate or not judged.issuperset(enumerate_operators()[0]):
+        return
+    from fwpbench.harness.mutation_score import mutation_score
+
+    writer.write_gate(mutation_score("fp32", here.seed, here.device.kind).as_json())
 
 
 def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[str, Any]:
