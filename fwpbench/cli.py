@@ -6,6 +6,7 @@ import argparse
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -176,6 +177,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seconds(text: str) -> float:
+    """90s, 10m, 1.5h."""
+    said = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if said is None or not float(said[1]):
+        raise argparse.ArgumentTypeError(f"expected a time such as 90s, 10m or 1h, not {text!r}")
+    return float(said[1]) * {"s": 1, "m": 60, "h": 3600}[said[2]]
+
+
 def _parser(
     parser: argparse.ArgumentParser, description: str, examples: str
 ) -> argparse.ArgumentParser:
@@ -201,4 +210,8 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         metavar="DEVICE",
         help="cpu or cuda (default: the best)",
     )
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="TIME",
+        help="a case that takes longer hangs, and is ended: 90s, 10m, 1h (default: about 2m)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="of all inputs (default: 0)")

@@ -6,8 +6,9 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import Protocol
 
 import torch
 
@@ -21,31 +22,65 @@ from fwpbench.implementations.base import Implementation
 from fwpbench.operators.errors import unknown
 
 Progress = Callable[[int, int, Record], None]
+#: Takes what a task printed, its traceback for one.
+Log = Callable[[Task, str], None]
+
+
+class Executor(Protocol):
+    """Where tasks are run: in this process, or in one of their own (isolation.py)."""
+
+    def facts(self) -> dict[str, str | int | float | bool | None]:
+        """What the environment tells of it."""
+
+    def __call__(self, task: Task) -> Record: ...
+    def __enter__(self) -> Executor: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class InProcess:
+    """Runs tasks here: for tests, and where there are no POSIX processes."""
+
+    def __init__(self, suites: Mapping[str, Suite], setting: Setting, log: Log | None = None):
+        self._suites, self._setting, self._log = suites, setting, log
+
+    def facts(self) -> dict[str, str | int | float | bool | None]:
+        return {"isolation": 0}
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to end."""
+
+    def __call__(self, task: Task) -> Record:
+        return run_task(task, self._suites[task.suite], self._setting, self._log)
 
 
 def run_tasks(
-    tasks: Sequence[Task],
-    suites: Mapping[str, Suite],
-    setting: Setting,
-    writer: RunWriter,
-    progress: Progress,
+    tasks: Sequence[Task], execute: Executor, writer: RunWriter, progress: Progress
 ) -> list[Record]:
     """Run what has no record yet; Ctrl-C leaves every record before it in place."""
     left = [task for task in tasks if task.key not in writer.done]
     records = []
     for number, task in enumerate(left, start=1):
-        record = run_task(task, suites[task.suite], setting, writer)
+        record = execute(task)
         writer.append(record)
         records.append(record)
         progress(number, len(left), record)
     return records
 
 
-def run_task(task: Task, suite: Suite, setting: Setting, writer: RunWriter | None) -> Record:
+def run_task(task: Task, suite: Suite, setting: Setting, log: Log | None = None) -> Record:
     started, clock = datetime.now(UTC), time.perf_counter()
-    implementation, answer = _ask(task, suite, setting, writer)
+    implementation, answer = _ask(task, suite, setting, log)
     seconds = time.perf_counter() - clock
-    record = _record(task, setting, implementation, answer, started, seconds)
+    origin = implementation.origin if implementation else "unknown"
+    record = make_record(task, setting, origin, answer, started, seconds)
     try:
         if (length := len(to_line(record))) > LONGEST_LINE:
             raise ValueError(f"{length:,} characters; at most {LONGEST_LINE:,} are read")
@@ -53,14 +88,14 @@ def run_task(task: Task, suite: Suite, setting: Setting, writer: RunWriter | Non
         answer = Answer(
             "runtime-error", f"{task.suite} answered what cannot be written: {_sentence(error)}"
         )
-        record = _record(task, setting, implementation, answer, started, seconds)
+        record = make_record(task, setting, origin, answer, started, seconds)
     return record
 
 
-def _record(
+def make_record(
     task: Task,
     setting: Setting,
-    implementation: Implementation | None,
+    origin: str,
     answer: Answer,
     started: datetime,
     seconds: float,
@@ -69,7 +104,7 @@ def _record(
         suite=task.suite,
         problem=str(task.case.problem),
         implementation=task.implementation,
-        origin=implementation.origin if implementation else "unknown",
+        origin=origin,
         device=setting.device.kind,
         seed=task.seed,
         status=answer.status,
@@ -87,7 +122,7 @@ def _record(
 
 
 def _ask(
-    task: Task, suite: Suite, setting: Setting, writer: RunWriter | None
+    task: Task, suite: Suite, setting: Setting, log: Log | None
 ) -> tuple[Implementation | None, Answer]:
     implementation = None
     try:
@@ -102,6 +137,7 @@ def _ask(
         if (reason := task.case.excluded.get(task.implementation)) is not None:
             return implementation, Answer("unsupported", reason)
         answer = suite.answer(task.case, implementation, setting)
+        setting.device.synchronize()  # what it left under way, and how that ends, is its own
         return implementation, _declared(task, suite, answer)
     except (KeyboardInterrupt, GeneratorExit):
         raise
@@ -109,25 +145,25 @@ def _ask(
     except BaseException as error:
         if _out_of_memory(error):
             return implementation, Answer("out-of-memory", _sentence(error))
-        if writer is not None:
-            _log(task, writer)
-        return implementation, Answer(
-            "runtime-error", f"{type(error).__name__}: {_sentence(error)}"
-        )
+        if log is not None:
+            log(task, traceback.format_exc())
+        status = "illegal-access" if _illegal_access(error) else "runtime-error"
+        return implementation, Answer(status, f"{type(error).__name__}: {_sentence(error)}")
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    # The CPU allocator of torch says so in a RuntimeError.
+    # The CPU allocator of torch says so in a RuntimeError, and so does that of C++.
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in _sentence(error)
+        isinstance(error, RuntimeError)
+        and any(word in _sentence(error) for word in ("DefaultCPUAllocator", "bad_alloc"))
     )
 
 
-def _log(task: Task, writer: RunWriter) -> None:
-    """The traceback of what is being handled. A log that cannot be written costs no record."""
-    log = writer.path / "logs" / f"{task.suite}.log"
-    with suppress(OSError), open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(f"{task.key}\n{traceback.format_exc()}\n")
+def _illegal_access(error: BaseException) -> bool:
+    """CUDA tells of it in words: no type of torch stands for this one error."""
+    return isinstance(error, RuntimeError) and bool(
+        re.search("CUDA error: (an illegal memory access|misaligned address)", _sentence(error))
+    )
 
 
 def _declared(task: Task, suite: Suite, answer: Answer) -> Answer:

@@ -7,7 +7,7 @@ import platform
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,7 +33,13 @@ VARIABLES = (
 )
 
 
-def describe(device: Device, command: str, fwpbench_version: str) -> dict[str, Value]:
+def describe(
+    device: Device,
+    command: str,
+    fwpbench_version: str,
+    execution: Mapping[str, Value] | None = None,
+) -> dict[str, Value]:
+    """`execution` tells how tasks are executed, and has the last word."""
     facts: dict[str, Value] = {
         "fwpbench": fwpbench_version,
         "protocol": PROTOCOL,
@@ -43,11 +49,9 @@ def describe(device: Device, command: str, fwpbench_version: str) -> dict[str, V
         "device": device.name,
         "device kind": device.kind,
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
-        "memory bytes": _memory_bytes(),
+        "memory bytes": memory_bytes(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -55,6 +59,7 @@ def describe(device: Device, command: str, fwpbench_version: str) -> dict[str, V
         "numpy": package_version("numpy"),
         "float32 matmul precision": torch.get_float32_matmul_precision(),
         "isolation": 0,  # implementations share the process of the harness
+        **(execution or {}),
     }
     if device.kind == "cuda":
         facts |= _cuda(device)
@@ -81,7 +86,13 @@ def _driver() -> str | None:
         return None
 
 
-def _memory_bytes() -> int | None:
+def usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):

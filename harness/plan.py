@@ -14,6 +14,7 @@ from fwpbench.harness.records import PROTOCOL, SCHEMA, key
 from fwpbench.harness.suite import Case, Suite
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.operator import enumerate_operators
+from fwpbench.operators.problem import Problem
 from fwpbench.operators.where import Where
 
 
@@ -43,6 +44,25 @@ class Task:
             f"--implementations {self.implementation} --device {device} --profile {profile} "
             f"--seed {self.seed}"
         )
+
+
+def task_as_json(task: Task) -> dict[str, Any]:
+    """A task for another process, which has the same tables."""
+    return {
+        "suite": task.suite,
+        "problem": str(task.case.problem),
+        "parameters": dict(task.case.parameters),
+        "name": task.case.name,
+        "excluded": dict(task.case.excluded),
+        "implementation": task.implementation,
+        "seed": task.seed,
+    }
+
+
+def task_from_json(fields: Mapping[str, Any]) -> Task:
+    problem = Problem.parse(fields["problem"])
+    case = Case(problem, fields["parameters"], fields["name"], fields["excluded"])
+    return Task(fields["suite"], case, fields["implementation"], fields["seed"])
 
 
 def make_tasks(

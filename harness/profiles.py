@@ -16,6 +16,11 @@ class Profile:
     longest: float
     fewest: int = 3
 
+    @property
+    def limit(self) -> float:
+        """A case that takes longer than this many seconds hangs: two minutes beside its timing."""
+        return 120.0 + 3.0 + 2 * self.longest
+
 
 PROFILES = {
     "quick": Profile("quick", warm_up=0.05, longest=0.7),

@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from fwpbench.harness.records import SCHEMA, BadRecord, Record, from_line, to_line
 from fwpbench.operators.errors import UserError
+
+if TYPE_CHECKING:
+    from fwpbench.harness.plan import Task
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,12 @@ class RunWriter:
             ) from error
         self._end += len(line)
         self.done.add(record.key)
+
+    def log(self, task: Task, text: str) -> None:
+        """Keep what a task printed. A log that cannot be written costs no record."""
+        file = self.path / "logs" / f"{task.suite}.log"
+        with suppress(OSError), open(file, "a", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(f"{task.key}\n{text}\n")
 
     def _abandon(self) -> None:
         # The buffered writer would retry the failed bytes on close: take the file away from it

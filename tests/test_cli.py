@@ -22,6 +22,8 @@ from rich.console import Console
 import fwpbench
 from fwpbench import cli, progress
 from fwpbench.cli import KINDS, main, make_parser
+from fwpbench.commands import check, run
+from fwpbench.harness.engine import InProcess
 from fwpbench.harness.plan import Task, make_tasks
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.records import SCHEMA, Record, to_line
@@ -37,6 +39,15 @@ ROOT = Path(__file__).parent.parent
 #: Twelve records, quickly.
 SMALL = ["agreement", "--where", "rule=sum phi=elu+1 norm=attention", "--device", "cpu"]
 SMALL += ["--implementations", "chunked,reference"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process() -> Iterator[None]:
+    """What `main` runs here; test_isolation.py has the laws of what runs elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (run, check):
+            patch.setattr(module, "executor", lambda here, log, limit: InProcess(SUITES, here, log))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +118,8 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "a seed": (["run", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
     "a negative seed": (["run", "--seed", "-1"], "--seed must be at least 0"),
     "a giant seed": (["run", "--seed", str(2**63)], "below 2**63"),
+    "a timeout": (["run", "--timeout", "soon"], "expected a time such as 90s, 10m or 1h, not 'soo"),
+    "a timeout of nothing": (["check", "--timeout", "0s"], "such as 90s, 10m or 1h, not '0s'"),
     "list what": (["list"], "list what? feature-maps"),
     "names of problems": (["list", "problems", "--names"], "problems have no names"),
     "report of what": (["report"], "required: RUN"),
@@ -380,32 +393,6 @@ def test_an_interrupted_run_keeps_its_records_and_is_completed(
     assert keys(Path("run")) == keys(finished)
     assert main([*resume[0].split(), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["records"] == 12
-
-
-def test_a_real_control_c_keeps_the_records(folder: Path, finished: Path) -> None:
-    script = (
-        "import os, signal, sys; from dataclasses import replace\n"
-        "from fwpbench.cli import main\n"
-        "from fwpbench.implementations import IMPLEMENTATIONS as them\n"
-        "reference, calls = them['reference'], []\n"
-        "def run(problem, inputs):\n"
-        "    calls.append(1)\n"
-        "    if len(calls) == 3: os.kill(os.getpid(), signal.SIGINT)\n"
-        "    return reference.run(problem, inputs)\n"
-        "them._loaded['reference'] = replace(reference, run=run)\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "run", *SMALL, "--output", "run"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.splitlines()[-1] == "  fwpbench run --resume run"
-    assert "Traceback" not in done.stderr
-    assert keys(folder / "run") == keys(finished)[:5]
 
 
 def test_a_reader_that_leaves_interrupts_a_run(folder: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from fwpbench.harness import engine
 from fwpbench.harness.device import CpuDevice
-from fwpbench.harness.engine import run_task, run_tasks
+from fwpbench.harness.engine import InProcess, run_task, run_tasks
 from fwpbench.harness.plan import Task, as_json, check_plan, make_tasks, tasks_of
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.records import LONGEST_LINE, PROTOCOL, Measurement, Record, from_line, to_line
@@ -67,6 +67,12 @@ RAISES = {
     "half a pair": (OSError("no \udcff"), "runtime-error", "OSError: no "),
     "an exit": (SystemExit(0), "runtime-error", "SystemExit: 0"),
     "an assertion": (AssertionError("x"), "runtime-error", "AssertionError: x"),
+    "an illegal access": (
+        RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors"),
+        "illegal-access",
+        "RuntimeError: CUDA error: an illegal memory access",
+    ),
+    "no memory for C++": (RuntimeError("std::bad_alloc"), "out-of-memory", "std::bad_alloc"),
     "out of memory": (MemoryError("all of it"), "out-of-memory", "all of it"),
     "out of GPU memory": (torch.OutOfMemoryError("CUDA"), "out-of-memory", "CUDA"),
     "endless recursion": (RecursionError("deep"), "runtime-error", "RecursionError: deep"),
@@ -124,7 +130,7 @@ def suite(answers: Callable[..., Answer] = answer, **metrics: Metric) -> Suite:
 def asked(implementation: str, of: Suite | None = None, writer: RunWriter | None = None) -> Record:
     """The record, which is one that can be written and read back whatever it says."""
     task = Task("speed", Case(PROBLEM, name="A name"), implementation, 0)
-    record = run_task(task, of or suite(), SETTING, writer)
+    record = run_task(task, of or suite(), SETTING, writer and writer.log)
     assert from_line(to_line(record).encode()).key == task.key == record.key
     assert record.status in STATUSES
     assert bool(record.reason) == (record.status != "ok")
@@ -181,7 +187,7 @@ def test_an_implementation_that_a_case_excludes_is_not_run() -> None:
     task = Task(
         "speed", Case(PROBLEM, excluded={"raises an exit": "too slow"}), "raises an exit", 0
     )
-    record = run_task(task, suite(), SETTING, None)
+    record = run_task(task, suite(), SETTING)
     assert (record.status, record.reason) == ("unsupported", "too slow")
 
 
@@ -259,16 +265,15 @@ def test_each_task_gives_one_record_in_the_order_of_the_plan(tmp_path: Path) -> 
     tasks = make_tasks(suites, implementations, PROFILES["quick"], seed=0)
     writer = RunWriter(tmp_path / "run", as_json(tasks, {}), {})
     seen: list[tuple[int, int, str]] = []
-    run_tasks(
-        tasks, suites, SETTING, writer, lambda n, of, record: seen.append((n, of, record.key))
-    )
+    execute = InProcess(suites, SETTING)
+    run_tasks(tasks, execute, writer, lambda n, of, record: seen.append((n, of, record.key)))
     writer.close()
     run = read_run(tmp_path / "run")
     assert [record.key for record in run.records] == run.plan["cases"]
     assert run.complaints == []
     assert seen == [(n, len(tasks), task.key) for n, task in enumerate(tasks, start=1)]
     again = RunWriter.resume(tmp_path / "run")
-    assert run_tasks(tasks, suites, SETTING, again, lambda *_: None) == []
+    assert run_tasks(tasks, execute, again, lambda *_: None) == []
     again.close()
 
 

@@ -41,6 +41,12 @@ def test_it_tells_what_may_change_a_number(facts: dict[str, Any]) -> None:
     assert {"commit", "dirty", "os", "numpy", "triton", "command", "started"} <= facts.keys()
 
 
+def test_it_tells_how_tasks_are_executed(facts: dict[str, Any]) -> None:
+    assert facts["isolation"] == 0
+    told = describe(CpuDevice(), "", "", {"isolation": 1, "threads": 77})
+    assert (told["isolation"], told["threads"]) == (1, 77)
+
+
 def test_it_is_json_as_it_stands(facts: dict[str, Any]) -> None:
     assert json.loads(json.dumps(facts)) == facts
 

@@ -7,8 +7,12 @@ from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Sequence
 
-from fwpbench.commands.selection import chosen_implementations, chosen_suites, setting
-from fwpbench.harness.engine import run_task
+from fwpbench.commands.selection import (
+    chosen_implementations,
+    chosen_suites,
+    executor,
+    setting,
+)
 from fwpbench.harness.plan import make_tasks
 from fwpbench.harness.records import Record, to_line
 from fwpbench.harness.statuses import STATUSES, group_of
@@ -23,9 +27,12 @@ def main(arguments: Namespace) -> int:
     tasks = make_tasks(suites, implementations, here.profile, here.seed, arguments.where)
     records: list[Record] = []
     try:
-        with make_reporter(tasks, silent=arguments.json) as reporter:
+        with (
+            make_reporter(tasks, silent=arguments.json) as reporter,
+            executor(here, None, arguments.timeout) as execute,
+        ):
             for number, task in enumerate(tasks, start=1):
-                records.append(run_task(task, suites[task.suite], here, writer=None))
+                records.append(execute(task))
                 reporter(number, len(tasks), records[-1])
                 if arguments.json:
                     print(to_line(records[-1]), flush=True)

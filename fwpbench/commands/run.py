@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fwpbench import __version__
 from fwpbench.commands.selection import (
     chosen_implementations,
     chosen_suites,
+    executor,
     make_setting,
     setting,
 )
@@ -50,12 +51,11 @@ def main(arguments: Namespace) -> int:
         writer = RunWriter.resume(path)
     else:
         writer = RunWriter(path, _plan(arguments, tasks, here), _environment(arguments, here))
-    return _run(tasks, suites, here, writer, arguments)
+    return _run(tasks, here, writer, arguments)
 
 
 def _run(
     tasks: Sequence[Task],
-    suites: Mapping[str, Suite],
     here: Setting,
     writer: RunWriter,
     arguments: Namespace,
@@ -65,8 +65,11 @@ def _run(
         if not arguments.json:
             print(f"{len(left)} records to make on {here.device.name} → {writer.path}", flush=True)
         _score_the_gate(tasks, here, writer)
-        with make_reporter(left, silent=arguments.json) as reporter:
-            run_tasks(tasks, suites, here, writer, reporter)
+        with (
+            make_reporter(left, silent=arguments.json) as reporter,
+            executor(here, writer.log, arguments.timeout) as execute,
+        ):
+            run_tasks(tasks, execute, writer, reporter)
     except (KeyboardInterrupt, BrokenPipeError):  # Ctrl-C, or `fwpbench run | head`
         print(
             f"\ninterrupted: {len(writer.done)} of {len(tasks)} records are kept. Go on with:\n"
@@ -103,7 +106,8 @@ def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[st
 
 
 def _environment(arguments: Namespace, here: Setting) -> dict[str, Any]:
-    return describe(here.device, command_line(arguments.words), __version__)
+    with executor(here, None, arguments.timeout) as execute:
+        return describe(here.device, command_line(arguments.words), __version__, execute.facts())
 
 
 def _resumed(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Iterable
 from typing import Any
 
 from fwpbench.harness.device import DEVICES, best_device
+from fwpbench.harness.engine import Executor, InProcess, Log
+from fwpbench.harness.isolation import Isolated
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.suite import Setting, Suite
 from fwpbench.implementations import IMPLEMENTATIONS
@@ -34,6 +37,13 @@ def _known(names: list[str], table: Registry[Any]) -> list[str]:
         if name not in list(table):
             raise UserError(unknown(table.kind, name, table))
     return [name for name in table if name in names]
+
+
+def executor(here: Setting, log: Log | None = None, limit: float | None = None) -> Executor:
+    """Where implementations run: in a process of their own, wherever there are POSIX processes."""
+    if os.name != "posix":
+        return InProcess(SUITES, here, log)
+    return Isolated("fwpbench.suites:SUITES", here, log, limit)
 
 
 def setting(arguments: Namespace) -> Setting:

@@ -1,0 +1,355 @@
+"""Implementations run in a process of their own: what ends it costs one record, never the run.
+
+One worker takes tasks one by one, so that torch is imported once for many; it is replaced after
+every suite, after `BATCH` tasks, and whenever it died, hung, ran out of memory or left its device
+in a state that nothing recovers from. The parent never calls an implementation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from fwpbench.harness.engine import Log, make_record
+from fwpbench.harness.environment import Value, memory_bytes, usable_cores
+from fwpbench.harness.plan import Task, task_as_json
+from fwpbench.harness.records import LONGEST_LINE, BadRecord, Record, from_own_line
+from fwpbench.harness.statuses import STATUSES
+from fwpbench.harness.suite import Answer, Setting
+from fwpbench.operators.errors import UserError
+
+#: A worker is replaced after this many tasks: what leaks, and what is left behind, ends there.
+BATCH = 2000
+#: Workers at once. More than one would disturb what the other measures.
+WORKERS = 1
+#: Seconds that a worker may take to import torch.
+LONGEST_START = 120.0
+#: Of the machine's memory, what a worker on the CPU may allocate.
+MEMORY_SHARE = 0.8
+#: Bytes kept of what a task wrote to stdout and stderr: the last ones.
+LONGEST_LOG = 64 * 2**10
+LINES_IN_RECORD = 20
+#: How often to look whether a worker is alive whose pipes somebody else holds open.
+EVERY = 0.2
+
+_START = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from fwpbench.harness.worker import main; main(int(sys.argv[2]), int(sys.argv[3]))"
+)
+_STATUS_OF = {
+    signal.SIGSEGV: "illegal-access",
+    signal.SIGBUS: "illegal-access",
+    signal.SIGKILL: "out-of-memory",
+}
+
+
+class Died(Exception):
+    """The worker is gone, with this exit code; None where only its pipe is."""
+
+    def __init__(self, code: int | None):
+        self.code = code
+
+
+class Late(Exception):
+    """The worker did not answer in time."""
+
+
+class Isolated:
+    """Runs tasks in a worker; leaving it as a context manager leaves no process behind.
+
+    `suites` says where the worker finds the table of suites, as "module:object", and `limit` how
+    long one task may take, in seconds. The thread that makes it must live as long as it is used:
+    where that thread ends, Linux takes the worker for orphaned.
+    """
+
+    def __init__(
+        self, suites: str, setting: Setting, log: Log | None = None, limit: float | None = None
+    ):
+        self._suites, self._setting, self._log = suites, setting, log
+        self.limit = setting.profile.limit if limit is None else limit
+        self.threads = min(torch.get_num_threads(), max(1, usable_cores() // WORKERS))
+        self.memory = memory_limit() if setting.device.kind == "cpu" else None
+        self.started = 0
+        self._worker: _Worker | None = None
+        self._suite = ""
+
+    def facts(self) -> dict[str, Value]:
+        """What the environment tells of it."""
+        return {
+            "isolation": 1,
+            "workers": WORKERS,
+            "threads": self.threads,
+            "memory limit bytes": self.memory,
+            "case limit s": self.limit,
+        }
+
+    def __enter__(self) -> Isolated:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
+
+    def __call__(self, task: Task, seconds: float | None = None) -> Record:
+        """The record of a task. One that needs more than `seconds` is `skipped`: that is the budget
+        of the run, whereas `limit` is the case's own."""
+        if self._worker is not None and (self._suite != task.suite or self._worker.taken >= BATCH):
+            self.close()
+        self._suite = task.suite
+        started = datetime.now(UTC)
+        try:
+            worker = self._give(task)
+        except Died as death:
+            raise UserError(
+                f"a process for {task.key} cannot be kept alive: {_ending(death.code)}"
+            ) from None
+        clock, origin, record = time.perf_counter(), "unknown", None
+        limit = self.limit if seconds is None else max(0.0, min(self.limit, seconds))
+        answer = Answer("runtime-error", "its process answered what is no record")
+        try:
+            for message in worker.messages(clock + limit):
+                if isinstance(named := message.get("origin"), str):
+                    origin = named
+                elif "record" in message:
+                    record = from_own_line(message["record"])
+                    break
+        except Died as death:
+            answer = self._death(death.code, worker)
+        except Late:
+            if seconds is not None and limit < self.limit:
+                answer = Answer("skipped", "the time budget was spent before it ended")
+            else:
+                reason = f"took longer than {limit:g} s and was ended"
+                answer = Answer("timeout", reason)
+        except (BadRecord, TypeError):
+            pass
+        if record is not None and record.key == task.key and record.status in STATUSES:
+            self._say(task, worker.text())
+            if _spoils(record):
+                self.close()
+            return record
+        self.close()
+        text = worker.text()
+        self._say(task, text)
+        answer = _with_log(answer, text)
+        return make_record(
+            task, self._setting, origin, answer, started, time.perf_counter() - clock
+        )
+
+    def _give(self, task: Task) -> _Worker:
+        """Hand the task to a worker that has begun it. One that died idle is replaced once."""
+        for attempt in (1, 2):
+            if self._worker is None:
+                self._worker = _Worker(self._order())
+                self.started += 1
+                self._say(task, self._worker.text())
+            worker = self._worker
+            try:
+                worker.send(task_as_json(task))
+                for message in worker.messages(time.perf_counter() + LONGEST_START):
+                    if message.get("began") == task.key:
+                        worker.taken += 1
+                        return worker
+            except (Died, Late, BadRecord) as failure:
+                self.close()
+                if attempt == 2:
+                    raise Died(getattr(failure, "code", None)) from None
+        raise AssertionError("unreachable")
+
+    def _order(self) -> dict[str, Any]:
+        return {
+            "parent": os.getpid(),
+            "suites": self._suites,
+            "device": self._setting.device.kind,
+            "profile": asdict(self._setting.profile),
+            "seed": self._setting.seed,
+            "threads": self.threads,
+            "memory": self.memory,
+        }
+
+    def _say(self, task: Task, text: str) -> None:
+        if self._log is not None and text.strip():
+            self._log(task, text)
+
+    def _death(self, code: int | None, worker: _Worker) -> Answer:
+        status = "runtime-error"
+        if code is not None and code < 0:
+            status = _STATUS_OF.get(signal.Signals(-code), status)
+        if re.search(r"bad_alloc|MemoryError|[Oo]ut of memory", worker.text(keep=True)):
+            status = "out-of-memory" if status == "runtime-error" else status
+        return Answer(status, _ending(code))
+
+
+def memory_limit() -> int | None:
+    """What a worker may allocate: a share of what the machine, or its container, has."""
+    known = [memory_bytes()]
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError), open(name, encoding="ascii") as file:
+            known.append(int(file.read()))  # "max" is no number
+    least = min((size for size in known if size is not None), default=None)
+    return None if least is None else int(least * MEMORY_SHARE)
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "its process closed its pipe"
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    name = signal.Signals(-code).name
+    hint = ", as the system does where memory runs out" if code == -signal.SIGKILL else ""
+    return f"its process was ended by {name}{hint}"
+
+
+def _spoils(record: Record) -> bool:
+    """Whether what follows in the same process may fail for this record's reason."""
+    return record.status in ("illegal-access", "out-of-memory") or "CUDA error" in record.reason
+
+
+def _with_log(answer: Answer, text: str) -> Answer:
+    lines = text.strip().splitlines()[-LINES_IN_RECORD:]
+    return Answer(answer.status, answer.reason, detail={"log": lines} if lines else {})
+
+
+class _Worker:
+    """One process and its pipes. Raises Died and Late."""
+
+    def __init__(self, order: dict[str, Any]):
+        self.taken = 0
+        orders, self._orders = os.pipe()
+        self._answers, answers = os.pipe()
+        command = [sys.executable, "-c", _START, json.dumps(sys.path), str(orders), str(answers)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(orders, answers),
+                start_new_session=True,  # so that what it starts can be ended with it
+            )
+        finally:
+            os.close(orders)
+            os.close(answers)
+        assert self._process.stdout is not None
+        self._printed = self._process.stdout.fileno()
+        self._waiting = selectors.DefaultSelector()
+        for pipe in (self._answers, self._printed):
+            os.set_blocking(pipe, False)
+            self._waiting.register(pipe, selectors.EVENT_READ)
+        self._incoming, self._said = bytearray(), bytearray()
+        try:
+            self.send(order)
+            next(iter(self.messages(time.perf_counter() + LONGEST_START)))
+        except (Died, Late, BadRecord) as failure:
+            self.end()
+            lines = self.text().strip().splitlines()
+            why = _ending(failure.code) if isinstance(failure, Died) else "it did not answer"
+            raise UserError(
+                f"no process for implementations could be started: {why}"
+                + (f" ({lines[-1]})" if lines else "")
+            ) from None
+        except BaseException:
+            self.end()
+            raise
+
+    def send(self, message: dict[str, Any]) -> None:
+        try:
+            data = memoryview(json.dumps(message).encode() + b"\n")
+            while data:
+                data = data[os.write(self._orders, data) :]
+        except BrokenPipeError:
+            raise Died(self._code()) from None
+
+    def messages(self, until: float) -> Iterator[dict[str, Any]]:
+        """What it says, as it says it, until that moment of time.perf_counter()."""
+        while True:
+            while (end := self._incoming.find(b"\n")) >= 0:
+                line = bytes(self._incoming[:end])
+                del self._incoming[: end + 1]
+                try:
+                    message = json.loads(line)
+                except (ValueError, RecursionError):
+                    raise BadRecord("no JSON") from None
+                if not isinstance(message, dict):
+                    raise BadRecord("no object")
+                yield message
+            if len(self._incoming) > 2 * LONGEST_LINE:
+                raise BadRecord("longer than any record")
+            if (left := until - time.perf_counter()) <= 0:
+                raise Late
+            # Somebody it started may hold its pipes open: then only its end is seen.
+            ended = self._process.poll() is not None
+            ready = {key.fd for key, _ in self._waiting.select(0 if ended else min(left, EVERY))}
+            if self._printed in ready:
+                self._listen()
+            if self._answers in ready:
+                if not (data := self._read(self._answers)):
+                    raise Died(self._code())
+                self._incoming += data
+            elif ended:
+                raise Died(self._code())
+
+    def text(self, *, keep: bool = False) -> str:
+        """What it printed since this was last asked, the end of it."""
+        self._listen()
+        text = self._said.decode("utf-8", "replace")
+        if not keep:
+            self._said.clear()
+        return text
+
+    def _listen(self) -> None:
+        while self._printed >= 0 and (data := self._read(self._printed)):
+            self._said += data
+            if len(data) < 2**16:
+                break
+        del self._said[:-LONGEST_LOG]
+
+    def _read(self, pipe: int) -> bytes:
+        """What there is; nothing, and no longer waited for, at its end."""
+        try:
+            data = os.read(pipe, 2**16)
+        except BlockingIOError:
+            return b""
+        if not data:
+            with suppress(KeyError):
+                self._waiting.unregister(pipe)
+        return data
+
+    def _code(self) -> int | None:
+        """Its exit code, once its pipe is closed; None where it lives on without."""
+        try:
+            return self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def end(self) -> None:
+        """Kill it and what it started, and wait until it is gone."""
+        if self._printed < 0:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._listen()
+        self._waiting.close()
+        os.close(self._orders)
+        os.close(self._answers)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._printed = -1
