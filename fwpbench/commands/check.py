@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Sequence
 
+from fwpbench.commands import check_function
 from fwpbench.commands.selection import chosen_implementations, chosen_suites, setting
 from fwpbench.harness.engine import run_task
 from fwpbench.harness.plan import make_tasks
@@ -18,6 +19,9 @@ from fwpbench.terminal import console, table
 
 
 def main(arguments: Namespace) -> int:
+    if arguments.function is not None:
+        return check_function.main(arguments)
+    check_function.refuse_options(arguments)
     suites, here = chosen_suites(["agreement"]), setting(arguments)
     implementations = chosen_implementations(arguments.implementations)
     tasks = make_tasks(suites, implementations, here.profile, here.seed, arguments.where)
