@@ -34,12 +34,16 @@ examples:
   fwpbench run
   fwpbench run agreement --profile standard
   fwpbench run speed scaling --where "rule=sum,delta T>=1024"
+  fwpbench run agreement speed --plugin my_kernel.py
   fwpbench run --dry-run                        what would be run, and nothing else
   fwpbench run --resume runs/2026-11-22-101500
 
 A filter is a list of conditions that must all hold: name=value, name!=value, with commas between
 alternatives and * for anything; T, B, H, K and V also take <, <=, > and >=. Names: rule phi norm
 B T H K V dtype direction state inputs causal masked reads.
+
+A plugin is a Python file that defines one or more of IMPLEMENTATIONS, FEATURE_MAPS, UPDATE_RULES,
+NORMALIZATIONS, INPUT_FAMILIES and SUITES, each a dict from names to objects.
 
 exit codes: 0 nothing wrong or crashed; 1 something was; 2 wrong usage; 130 interrupted
 """
@@ -63,6 +67,7 @@ LIST_EXAMPLES = """\
 examples:
   fwpbench list feature-maps                    names, formulas and sources
   fwpbench list problems --json                 every combination: "yes" or the reason
+  fwpbench list implementations --plugin my_kernel.py
   fwpbench list --names                         every name there is, at once
 """
 REPORT_EXAMPLES = """\
@@ -171,6 +176,7 @@ def make_parser() -> argparse.ArgumentParser:
         LIST_EXAMPLES,
     )
     listing.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    _add_plugin(listing)
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.add_argument("--names", action="store_true", help="names alone, at once")
 
@@ -193,6 +199,14 @@ def _parser(
     parser.description, parser.epilog = description, examples
     parser.allow_abbrev = False
     return parser
+
+
+def _add_plugin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugin", action="append", metavar="FILE.py",
+        help="a file that defines IMPLEMENTATIONS, FEATURE_MAPS, UPDATE_RULES, SUITES … "
+        "(repeatable)",
+    )  # fmt: skip
 
 
 def _add_function(check: argparse.ArgumentParser) -> None:
@@ -239,4 +253,5 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         metavar="DEVICE",
         help="cpu or cuda (default: the best)",
     )
+    _add_plugin(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="of all inputs (default: 0)")

@@ -14,11 +14,17 @@ from fwpbench.harness.plan import make_tasks
 from fwpbench.harness.records import Record, to_line
 from fwpbench.harness.statuses import STATUSES, group_of
 from fwpbench.operators.problem import Problem
+from fwpbench.plugins import plugged, shown
 from fwpbench.progress import groups, make_reporter
 from fwpbench.terminal import console, table
 
 
 def main(arguments: Namespace) -> int:
+    with plugged(shown(arguments.plugin)):
+        return _check(arguments)
+
+
+def _check(arguments: Namespace) -> int:
     if arguments.function is not None:
         return check_function.main(arguments)
     check_function.refuse_options(arguments)

@@ -168,7 +168,7 @@ def _judged(
     for problem in problems:
         plain.error = None
         task = Task("agreement", Case(problem), label, here.seed)
-        record = run_task(task, SUITES["agreement"], here, writer=None)
+        record = run_task(task, SUITES["agreement"], here, None)
         if isinstance(plain.error, UserError):
             raise plain.error
         if plain.error is not None:
@@ -188,6 +188,7 @@ def _command(arguments: Namespace, problem: Problem, here: Setting) -> str:
     for option in ("layout", "features"):
         if (given := getattr(arguments, option)) is not None:
             words += [f"--{option}", given]
+    words += [word for path in here.plugins for word in ("--plugin", path)]
     return command_line([*words, "--seed", str(here.seed)])
 
 

@@ -21,6 +21,10 @@ class UnknownName(UserError, KeyError):
         return str(self.args[0])
 
 
+class Unloadable(UserError, ImportError):
+    """A row whose module cannot be imported, or gives no object of its kind."""
+
+
 @dataclass(frozen=True)
 class Family(Generic[T]):
     """A row with a whole number in its name, as in `dpfp-NU`: `make(3)` is `dpfp-3`.
@@ -39,7 +43,7 @@ class Registry(Mapping[str, T]):
     when one of its names is asked for, never before. A name that ends in upper case (`dpfp-NU`) is
     a Family. Packages add rows by entry points in the group `fwpbench.<kind>`; a name that is
     already taken is an error, raised when the table is used. A row that cannot be loaded, whatever
-    its module raises, is an ImportError when it is asked for. `of` is the class of the objects, as
+    its module raises, is Unloadable when it is asked for. `of` is the class of the objects, as
     `"module:class"`.
     """
 
@@ -76,7 +80,8 @@ class Registry(Mapping[str, T]):
     def remove(self, name: str) -> None:
         """Take away what `add` added."""
         del self._added[name], self._targets[name]
-        self._loaded.clear()
+        for made in [made for made in self._loaded if made == name or _makes(name, made)]:
+            del self._loaded[made]
 
     def _taken(self, name: str) -> str | None:
         """Where the row that has this name, or makes it, comes from."""
@@ -97,22 +102,32 @@ class Registry(Mapping[str, T]):
 
     def _load(self, name: str) -> T:
         if name in self._targets and not _is_family(name):
-            return cast(T, self._object(name))
+            return cast(T, self._object(name, name))
         for row in self._families():
             if _makes(row, name):
                 number = int(name.rpartition("-")[2])
-                return cast("Family[T]", self._object(row)).make(number)
+                return cast("Family[T]", self._object(row, name)).make(number)
         raise UnknownName(unknown(self.kind, name, self._targets))
 
-    def _object(self, row: str) -> object:
-        thing = self._added[row] if row in self._added else _imported(self._targets[row])
+    def _object(self, row: str, name: str) -> object:
+        try:
+            return self._checked(row)
+        except (Exception, SystemExit) as error:
+            said = f"{type(error).__name__}: {error}" * (not isinstance(error, ImportError))
+            raise Unloadable(
+                f"the {self.kind} {name!r} cannot be imported: {said or error}"
+            ) from error
+
+    def _checked(self, row: str) -> object:
+        target = self._targets[row]
+        thing = self._added[row] if row in self._added else _imported(target)
         if isinstance(thing, Exception):
             raise thing
         wanted = Family if _is_family(row) else _imported(self._of) if self._of else object
         if not isinstance(thing, cast(type, wanted)):
+            class_ = cast(type, wanted).__name__
             raise ImportError(
-                f"{self._targets[row]} should be a {cast(type, wanted).__name__}, "
-                f"not a {type(thing).__name__}"
+                f"{target} should be of the class {class_}, not {type(thing).__name__}"
             )
         return thing
 
@@ -140,8 +155,8 @@ class Registry(Mapping[str, T]):
 
     def _members(self, row: str) -> list[str]:
         try:
-            shown = cast("Family[T]", self._object(row)).shown
-        except ImportError:  # its one row says so
+            shown = cast("Family[T]", self._object(row, row)).shown
+        except Unloadable:  # its one row says so
             return [f"{row.rpartition('-')[0]}-1"]
         return [f"{row.rpartition('-')[0]}-{number}" for number in shown]
 
@@ -164,11 +179,5 @@ def _makes(row: str, name: str) -> bool:
 
 
 def _imported(target: str) -> object:
-    """`module:object`, or an ImportError that says what the module raised."""
     module, _, attribute = target.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except ImportError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ImportError(f"{target}: {type(error).__name__}: {error}") from error
+    return getattr(importlib.import_module(module), attribute)
