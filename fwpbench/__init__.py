@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from fwpbench.attention import fast_weight_attention as fast_weight_attention
     from fwpbench.checking import check as check
     from fwpbench.frames import load as load
+    from fwpbench.harness.profiles import Profile as Profile
+    from fwpbench.harness.records import Measurement as Measurement
     from fwpbench.harness.records import Record as Record
+    from fwpbench.harness.suite import Answer as Answer
+    from fwpbench.harness.suite import Case as Case
+    from fwpbench.harness.suite import Metric as Metric
+    from fwpbench.harness.suite import Setting as Setting
+    from fwpbench.harness.suite import Suite as Suite
     from fwpbench.implementations import IMPLEMENTATIONS as IMPLEMENTATIONS
     from fwpbench.implementations.base import Implementation as Implementation
     from fwpbench.implementations.base import Output as Output
@@ -41,27 +48,40 @@ if TYPE_CHECKING:
     from fwpbench.operators.errors import UserError as UserError
     from fwpbench.operators.feature_maps import FeatureMap as FeatureMap
     from fwpbench.operators.feature_maps import orthogonal_projection as orthogonal_projection
+    from fwpbench.operators.input_families import InputFamily as InputFamily
     from fwpbench.operators.inputs import Inputs as Inputs
     from fwpbench.operators.inputs import make_inputs as make_inputs
+    from fwpbench.operators.normalizations import Normalization as Normalization
     from fwpbench.operators.problem import Problem as Problem
+    from fwpbench.operators.registry import Family as Family
     from fwpbench.operators.state import State as State
     from fwpbench.operators.update_rules import UpdateRule as UpdateRule
     from fwpbench.suites import SUITES as SUITES
 
 #: What outside code may import, and where it is.
 _PUBLIC = {
+    "Answer": "fwpbench.harness.suite",
+    "Case": "fwpbench.harness.suite",
     "FEATURE_MAPS": "fwpbench.operators",
+    "Family": "fwpbench.operators.registry",
     "FeatureMap": "fwpbench.operators.feature_maps",
     "IMPLEMENTATIONS": "fwpbench.implementations",
     "INPUT_FAMILIES": "fwpbench.operators",
     "Implementation": "fwpbench.implementations.base",
+    "InputFamily": "fwpbench.operators.input_families",
     "Inputs": "fwpbench.operators.inputs",
+    "Measurement": "fwpbench.harness.records",
+    "Metric": "fwpbench.harness.suite",
     "NORMALIZATIONS": "fwpbench.operators",
+    "Normalization": "fwpbench.operators.normalizations",
     "Output": "fwpbench.implementations.base",
     "Problem": "fwpbench.operators.problem",
+    "Profile": "fwpbench.harness.profiles",
     "Record": "fwpbench.harness.records",
     "SUITES": "fwpbench.suites",
+    "Setting": "fwpbench.harness.suite",
     "State": "fwpbench.operators.state",
+    "Suite": "fwpbench.harness.suite",
     "UPDATE_RULES": "fwpbench.operators",
     "UpdateRule": "fwpbench.operators.update_rules",
     "UserError": "fwpbench.operators.errors",

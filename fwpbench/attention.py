@@ -14,6 +14,7 @@ from fwpbench.operators.errors import UserError
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import DTYPES, Problem
+from fwpbench.operators.registry import Unloadable
 from fwpbench.operators.state import State
 
 
@@ -34,8 +35,11 @@ def choose(problem: Problem, device: str = "cpu") -> Choice:
     fwpbench.choose(fwpbench.Problem.parse("rule=delta phi=dpfp-1 norm=sum B=1 T=99 …"))
     """
     chosen, refusals = None, {}
-    for name, implementation in IMPLEMENTATIONS.items():
-        reason = implementation.refuses(problem, device)
+    for name in IMPLEMENTATIONS:
+        try:
+            reason = IMPLEMENTATIONS[name].refuses(problem, device)
+        except Unloadable as error:  # of a plugin
+            reason = str(error)
         if reason is not None:
             refusals[name] = reason
         elif chosen is None:

@@ -26,6 +26,7 @@ examples:
   fwpbench run speed --where "rule=delta" --implementations chunked
   fwpbench run --resume runs/2026-11-22-101500  go on where a run stopped
   fwpbench check --where "phi=dpfp-*"           is every implementation right for DPFP?
+  fwpbench check mine.py:my_delta --rule delta --norm l2        is my function right?
   fwpbench list problems                        what is computed by whom, and why not
   fwpbench report runs/*                        one HTML file from any number of runs
 """
@@ -34,12 +35,16 @@ examples:
   fwpbench run
   fwpbench run agreement --profile standard
   fwpbench run speed scaling --where "rule=sum,delta T>=1024"
+  fwpbench run agreement speed --plugin my_kernel.py
   fwpbench run --dry-run                        what would be run, and nothing else
   fwpbench run --resume runs/2026-11-22-101500
 
 A filter is a list of conditions that must all hold: name=value, name!=value, with commas between
 alternatives and * for anything; T, B, H, K and V also take <, <=, > and >=. Names: rule phi norm
 B T H K V dtype direction state inputs causal masked reads.
+
+A plugin is a Python file that defines one or more of IMPLEMENTATIONS, FEATURE_MAPS, UPDATE_RULES,
+NORMALIZATIONS, INPUT_FAMILIES and SUITES, each a dict from names to objects.
 
 exit codes: 0 nothing wrong or crashed; 1 something was; 2 wrong usage; 130 interrupted
 """
@@ -48,6 +53,14 @@ examples:
   fwpbench check
   fwpbench check --implementations chunked --where "rule=delta dtype=fp32"
   fwpbench check --profile standard             all dtypes and input families
+  fwpbench check mine.py:my_delta --rule delta --phi dpfp-1 --norm sum
+  fwpbench check mine.py:my_kernel --rule gated-delta --norm l2 --layout head-first --dtype bf16
+  fwpbench check mine.py:core --rule delta --phi elu+1 --norm sum --features given
+
+A function is given what its parameters ask for by name: q, k, v, beta, alpha or log_alpha (gates
+are float32), projection, initial_state (S, or (S, z) where the normalisation divides), scale (1),
+return_state; query, h0, output_final_state … are other names of these. It returns o, (o, S),
+(o, (S, z)) or (o, None). A state it does not return is not judged.
 
 exit codes: 0 nothing wrong or crashed; 1 something was; 2 wrong usage; 130 interrupted
 """
@@ -55,6 +68,7 @@ LIST_EXAMPLES = """\
 examples:
   fwpbench list feature-maps                    names, formulas and sources
   fwpbench list problems --json                 every combination: "yes" or the reason
+  fwpbench list implementations --plugin my_kernel.py
   fwpbench list --names                         every name there is, at once
 """
 REPORT_EXAMPLES = """\
@@ -149,11 +163,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     check = _parser(
         commands.add_parser("check", help="agreement only: is every implementation right?"),
-        "Check implementations against float64: outputs, final state and every gradient. "
-        "Nothing is written.",
+        "Check implementations, or a function of your own, against float64: outputs, final state "
+        "and\nevery gradient. Nothing is written.",
         CHECK_EXAMPLES,
     )
     _add_selection(check)
+    _add_function(check)
     check.add_argument("--json", action="store_true", help="no progress; records as JSON lines")
 
     listing = _parser(
@@ -162,6 +177,7 @@ def make_parser() -> argparse.ArgumentParser:
         LIST_EXAMPLES,
     )
     listing.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    _add_plugin(listing)
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.add_argument("--names", action="store_true", help="names alone, at once")
 
@@ -194,6 +210,42 @@ def _parser(
     return parser
 
 
+def _add_plugin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugin", action="append", metavar="FILE.py",
+        help="a file that defines IMPLEMENTATIONS, FEATURE_MAPS, UPDATE_RULES, SUITES … "
+        "(repeatable)",
+    )  # fmt: skip
+
+
+def _add_function(check: argparse.ArgumentParser) -> None:
+    """What `check` is told of a function of the user's own."""
+    check.add_argument(
+        "function", nargs="?", metavar="FILE.py:FUNCTION", help="a function of your own"
+    )
+    own = check.add_argument_group("with FILE.py:FUNCTION")
+    own.add_argument("--rule", metavar="RULE", help="the update rule it computes")
+    own.add_argument("--phi", metavar="PHI", help="its feature map (default: identity)")
+    own.add_argument("--norm", metavar="NORM", help="its normalisation (default: none)")
+    own.add_argument("--dtype", metavar="A,B", help="of q, k and v (default: fp32,bf16)")
+    own.add_argument(
+        "--layout", choices=("time-first", "head-first"), metavar="LAYOUT",
+        help="time-first, [B, T, H, K] (the default), or head-first, [B, H, T, K]",
+    )  # fmt: skip
+    own.add_argument(
+        "--features", choices=("raw", "given"), metavar="FEATURES",
+        help="raw: it applies the feature map itself (the default); given: it gets φ(q) and φ(k), "
+        "normalised",
+    )  # fmt: skip
+    own.add_argument(
+        "--sizes", metavar="SIZES", help='default: "B=2 H=3 K=16 V=12 T=1,63,64,65,131"'
+    )
+    own.add_argument(
+        "--inputs", metavar="A,B", help="input families (default: normal,realistic,saturated-gates)"
+    )
+    own.add_argument("--direction", metavar="A,B", help="default: forward+backward,forward")
+
+
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", choices=("quick", "standard", "full"), metavar="PROFILE",
@@ -214,4 +266,5 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=_seconds, metavar="TIME",
         help="a case that takes longer hangs, and is ended: 90s, 10m, 1h (default: about 2m)",
     )  # fmt: skip
+    _add_plugin(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="of all inputs (default: 0)")

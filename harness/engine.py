@@ -115,7 +115,7 @@ def make_record(
         samples={name: list(values) for name, values in answer.samples.items()},
         tags=list(answer.tags),
         detail=dict(answer.detail),
-        command=task.command(setting.device.kind, setting.profile.name),
+        command=task.command(setting.device.kind, setting.profile.name, setting.plugins),
         seconds=seconds,
         started=started.isoformat(timespec="milliseconds"),
     )
@@ -129,7 +129,7 @@ def _ask(
         try:
             implementation = IMPLEMENTATIONS[task.implementation]
         except ImportError as error:
-            return None, Answer("missing", f"cannot be imported: {_sentence(error)}")
+            return None, Answer("missing", _sentence(error))
         if (reason := implementation.missing()) is not None:
             return implementation, Answer("missing", reason)
         if (reason := implementation.refuses(task.case.problem, setting.device.kind)) is not None:

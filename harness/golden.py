@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fwpbench.implementations.base import Output
 from fwpbench.implementations.reference import run as run_law
-from fwpbench.operators.chunk_form import chunk_form
+from fwpbench.operators.chunk_form import FORMS, chunk_form
 from fwpbench.operators.inputs import Inputs, make_inputs
 from fwpbench.operators.problem import Problem
 from fwpbench.operators.state import State
@@ -119,7 +119,8 @@ def find_truth(problem: Problem, seed: int) -> Truth:
     cotangents = make_cotangents(problem, seed, "cpu")
     golden = tensors_of(run_law, problem.replace(dtype="fp64"), _doubled(inputs), cotangents)
     law = tensors_of(run_law, problem, inputs, cotangents)
-    if not (problem.causal and problem.reads) or problem.masked:
+    whole = problem.causal and problem.reads and not problem.masked
+    if not whole or problem.rule not in FORMS:
         return Truth(inputs, cotangents, golden, (law,))
     chunks = tensors_of(_rounded_chunks, problem, inputs, cotangents)
     return Truth(inputs, cotangents, golden, (law, chunks))

@@ -70,15 +70,21 @@ class Late(Exception):
 class Isolated:
     """Runs tasks in a worker; leaving it as a context manager leaves no process behind.
 
-    `suites` says where the worker finds the table of suites, as "module:object", and `limit` how
-    long one task may take, in seconds. The thread that makes it must live as long as it is used:
+    `suites` says where the worker finds the table of suites, as "module:object", `load_plugins` who
+    loads the setting's plugins there, and `limit` how long one task may take, in seconds. The thread that makes it must live as long as it is used:
     where that thread ends, Linux takes the worker for orphaned.
     """
 
     def __init__(
-        self, suites: str, setting: Setting, log: Log | None = None, limit: float | None = None
+        self,
+        suites: str,
+        setting: Setting,
+        log: Log | None = None,
+        limit: float | None = None,
+        load_plugins: str | None = None,
     ):
         self._suites, self._setting, self._log = suites, setting, log
+        self._load_plugins = load_plugins
         self.limit = setting.profile.limit if limit is None else limit
         self.threads = min(torch.get_num_threads(), max(1, usable_cores() // WORKERS))
         self.memory = memory_limit() if setting.device.kind == "cpu" else None
@@ -182,6 +188,8 @@ class Isolated:
             "seed": self._setting.seed,
             "threads": self.threads,
             "memory": self.memory,
+            "load_plugins": self._load_plugins,
+            "plugins": self._setting.plugins,
         }
 
     def _say(self, task: Task, text: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from fwpbench.harness.environment import command_line
 from fwpbench.harness.profiles import PROFILES, Profile
 from fwpbench.harness.records import PROTOCOL, SCHEMA, key
 from fwpbench.harness.suite import Case, Suite
@@ -37,13 +38,12 @@ class Task:
             self.seed,
         )
 
-    def command(self, device: str, profile: str) -> str:
+    def command(self, device: str, profile: str, plugins: Sequence[str] = ()) -> str:
         """What reproduces this record alone."""
-        return (
-            f'fwpbench run {self.suite} --where "{self.case.problem.every_word}" '
-            f"--implementations {self.implementation} --device {device} --profile {profile} "
-            f"--seed {self.seed}"
-        )
+        words = ["run", self.suite, "--where", self.case.problem.every_word]
+        words += ["--implementations", self.implementation, "--device", device]
+        words += ["--profile", profile, "--seed", str(self.seed)]
+        return command_line([*words, *(word for path in plugins for word in ("--plugin", path))])
 
 
 def task_as_json(task: Task) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class Setting:
     device: Device
     profile: Profile
     seed: int
+    #: Files given with --plugin.
+    plugins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

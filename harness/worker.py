@@ -1,7 +1,7 @@
 """The process that implementations run in: it takes tasks one by one and answers with records.
 
 Lines of JSON in both directions, because what comes back was written beside a stranger's code:
-    in    an order (suites, device, profile, seed, threads, memory), then tasks
+    in    an order (suites, plugins, device, profile, seed, threads, memory), then tasks
     out   ready; then for each task: began, its origin, its record
 It ends when nothing more can come, and on Linux at once when its parent dies.
 """
@@ -44,13 +44,16 @@ def _serve(order: dict[str, Any], incoming: IO[str], out: IO[str]) -> None:
     from fwpbench.harness.suite import Setting
     from fwpbench.implementations import IMPLEMENTATIONS
 
-    module, _, name = order["suites"].partition(":")
-    suites = getattr(importlib.import_module(module), name)
+    plugins = tuple(order["plugins"])
+    if plugins and order["load_plugins"] is not None:
+        _named(order["load_plugins"])(plugins)
+    suites = _named(order["suites"])
     faulthandler.enable()  # where a segmentation fault happened, on stderr
     torch.set_num_threads(order["threads"])
     if order["memory"] is not None:
         _limit_memory(order["memory"])
-    setting = Setting(DEVICES[order["device"]](), Profile(**order["profile"]), order["seed"])
+    device, profile = DEVICES[order["device"]](), Profile(**order["profile"])
+    setting = Setting(device, profile, order["seed"], plugins)
 
     def say(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
@@ -69,6 +72,12 @@ def _serve(order: dict[str, Any], incoming: IO[str], out: IO[str]) -> None:
         record = run_task(task, suites[task.suite], setting, log)
         sys.stdout.flush()
         say({"record": to_line(record)})
+
+
+def _named(where: str) -> Any:
+    """What "module:object" names."""
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _die_with(parent: int) -> None:

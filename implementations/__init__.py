@@ -20,4 +20,5 @@ IMPLEMENTATIONS: Registry[Implementation] = Registry(
         "chunked": "fwpbench.implementations.chunked:IMPLEMENTATION",
         "reference": "fwpbench.implementations.reference:IMPLEMENTATION",
     },
+    of="fwpbench.implementations.base:Implementation",
 )

@@ -19,4 +19,5 @@ SUITES: Registry[Suite] = Registry(
         "capacity": "fwpbench.suites.capacity:SUITE",
         "stability": "fwpbench.suites.stability:SUITE",
     },
+    of="fwpbench.harness.suite:Suite",
 )

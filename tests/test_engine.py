@@ -166,8 +166,16 @@ def test_what_is_returned_wrongly_is_wrong_with_a_sentence(name: str) -> None:
         ("cannot", "unsupported", "it will not"),
         ("broken missing", "runtime-error", "LookupError: no driver"),
         ("broken cannot", "runtime-error", "LookupError: no driver"),
-        ("no module", "missing", "cannot be imported: No module named 'no_such_module'"),
-        ("no object", "runtime-error", "AttributeError: module"),
+        (
+            "no module",
+            "missing",
+            "the test implementation 'no module' cannot be imported: No module named",
+        ),
+        (
+            "no object",
+            "missing",
+            "the test implementation 'no object' cannot be imported: AttributeError",
+        ),
     ],
 )
 def test_what_stands_in_the_way_is_told(name: str, status: str, reason: str) -> None:

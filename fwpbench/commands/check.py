@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Sequence
 
+from fwpbench.commands import check_function
 from fwpbench.commands.selection import (
     chosen_implementations,
     chosen_suites,
@@ -17,11 +18,20 @@ from fwpbench.harness.plan import make_tasks
 from fwpbench.harness.records import Record, to_line
 from fwpbench.harness.statuses import STATUSES, group_of
 from fwpbench.operators.problem import Problem
+from fwpbench.plugins import plugged, shown
 from fwpbench.progress import groups, make_reporter
 from fwpbench.terminal import console, table
 
 
 def main(arguments: Namespace) -> int:
+    with plugged(shown(arguments.plugin)):
+        return _check(arguments)
+
+
+def _check(arguments: Namespace) -> int:
+    if arguments.function is not None:
+        return check_function.main(arguments)
+    check_function.refuse_options(arguments)
     suites, here = chosen_suites(["agreement"]), setting(arguments)
     implementations = chosen_implementations(arguments.implementations)
     tasks = make_tasks(suites, implementations, here.profile, here.seed, arguments.where)

@@ -11,11 +11,15 @@ from fwpbench.harness.statuses import STATUSES
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators import FEATURE_MAPS, INPUT_FAMILIES, NORMALIZATIONS, UPDATE_RULES
 from fwpbench.operators.errors import UserError
-from fwpbench.operators.registry import Registry
+from fwpbench.operators.registry import Registry, Unloadable
 from fwpbench.suites import SUITES
 
 if TYPE_CHECKING:
+    from fwpbench.harness.suite import Suite
+    from fwpbench.implementations.base import Implementation
+    from fwpbench.operators.feature_maps import FeatureMap
     from fwpbench.operators.problem import Problem
+    from fwpbench.operators.update_rules import UpdateRule
 
 Row = dict[str, Any]
 
@@ -30,6 +34,15 @@ TABLES: dict[str, Registry[Any]] = {
 
 
 def main(arguments: Namespace) -> int:
+    if not arguments.plugin:  # plugins are looked for in tables that names alone do not load
+        return _list(arguments)
+    from fwpbench.plugins import plugged, shown
+
+    with plugged(shown(arguments.plugin)):
+        return _list(arguments)
+
+
+def _list(arguments: Namespace) -> int:
     if arguments.names:
         return _names(arguments)
     if arguments.kind is None:
@@ -61,74 +74,69 @@ def _names(arguments: Namespace) -> int:
     return 0
 
 
-def _documented(docstring: str | None) -> Row:
-    """A docstring's first line is the formula, the paragraph after it the source."""
+def _documented(docstring: str | None) -> tuple[str, str]:
+    """The formula, a docstring's first line, and the source, the paragraph after it."""
     lines = [line.strip() for line in (docstring or "").strip().splitlines()]
     formula, *rest = lines or [""]
-    return {"formula": formula, "source": " ".join(line for line in rest if line)}
+    return formula, " ".join(line for line in rest if line)
 
 
-def feature_maps() -> list[Row]:
+def _each(
+    table: Registry[Any], columns: tuple[str, ...], tell: Callable[[Any], tuple[object, ...]]
+) -> list[Row]:
+    """A row a name; one that cannot be loaded, or fails when asked, says so in its last column."""
     rows = []
-    for name in FEATURE_MAPS:
-        feature_map = FEATURE_MAPS[name]
-        function = getattr(feature_map.function, "func", feature_map.function)  # a partial's own
-        rows.append(
-            {"name": name, **_documented(function.__doc__), "D for K = 64": feature_map.size(64)}
-        )
+    for name in table:
+        try:
+            told = tell(table[name])
+        except Unloadable as error:
+            told = (*[""] * (len(columns) - 1), str(error))
+        except Exception as error:  # whatever a plugin raises is its row
+            told = (*[""] * (len(columns) - 1), f"fails: {type(error).__name__}: {error}")
+        rows.append({"name": name} | dict(zip(columns, told, strict=True)))
     return rows
 
 
+def feature_maps() -> list[Row]:
+    def tell(feature_map: FeatureMap) -> tuple[object, ...]:
+        function = getattr(feature_map.function, "func", feature_map.function)  # a partial's own
+        return (*_documented(function.__doc__), feature_map.size(64))
+
+    return _each(FEATURE_MAPS, ("formula", "source", "D for K = 64"), tell)
+
+
 def update_rules() -> list[Row]:
-    return [
-        {
-            "name": name,
-            **_documented(rule.step.__doc__),
-            "gates": ", ".join(f"{gate} per {per}" for gate, per in rule.gates.items()),
-        }
-        for name, rule in UPDATE_RULES.items()
-    ]
+    def tell(rule: UpdateRule) -> tuple[object, ...]:
+        gates = ", ".join(f"{gate} per {per}" for gate, per in rule.gates.items())
+        return (*_documented(rule.step.__doc__), gates)
+
+    return _each(UPDATE_RULES, ("formula", "source", "gates"), tell)
 
 
 def normalizations() -> list[Row]:
-    return [
-        {"name": name, **_documented(normalization.scale.__doc__)}
-        for name, normalization in NORMALIZATIONS.items()
-    ]
+    return _each(
+        NORMALIZATIONS, ("formula", "source"), lambda norm: _documented(norm.scale.__doc__)
+    )
 
 
 def implementations() -> list[Row]:
-    return [_implementation(name) for name in IMPLEMENTATIONS]
+    def tell(implementation: Implementation) -> tuple[object, ...]:
+        devices = ", ".join(implementation.devices)
+        here = implementation.missing() or "yes"
+        return implementation.summary, implementation.origin, devices, here
 
-
-def _implementation(name: str) -> Row:
-    try:
-        implementation = IMPLEMENTATIONS[name]
-    except ImportError as error:
-        here = f"cannot be imported: {error}"
-        return {"name": name, "what": "", "origin": "", "devices": "", "here": here}
-    return {
-        "name": name,
-        "what": implementation.summary,
-        "origin": implementation.origin,
-        "devices": ", ".join(implementation.devices),
-        "here": implementation.missing() or "yes",
-    }
+    return _each(IMPLEMENTATIONS, ("what", "origin", "devices", "here"), tell)
 
 
 def suites() -> list[Row]:
-    return [
-        {
-            "name": name,
-            "question": suite.question,
-            "metrics": ", ".join(f"{metric} [{m.unit}]" for metric, m in suite.metrics.items()),
-        }
-        for name, suite in SUITES.items()
-    ]
+    def tell(suite: Suite) -> tuple[object, ...]:
+        return suite.question, ", ".join(f"{name} [{m.unit}]" for name, m in suite.metrics.items())
+
+    return _each(SUITES, ("question", "metrics"), tell)
 
 
 def inputs() -> list[Row]:
-    return [{"name": name, "meaning": family.meaning} for name, family in INPUT_FAMILIES.items()]
+    return _each(INPUT_FAMILIES, ("meaning",), lambda family: (family.meaning,))
 
 
 def statuses() -> list[Row]:
@@ -167,8 +175,10 @@ def problems() -> list[Row]:
 def _refusal(name: str, problem: Problem) -> str | None:
     try:
         return IMPLEMENTATIONS[name].refuses(problem)
-    except ImportError as error:
-        return f"cannot be imported: {error}"
+    except Unloadable as error:
+        return str(error)
+    except Exception as error:
+        return f"fails: {type(error).__name__}: {error}"
 
 
 def _row(rule: str, phi: str, norm: str, answers: dict[str, str]) -> Row:

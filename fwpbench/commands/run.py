@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fwpbench import __version__
+from fwpbench import __version__, plugins
 from fwpbench.commands.selection import (
     chosen_implementations,
     chosen_suites,
@@ -27,11 +27,20 @@ from fwpbench.harness.statuses import STATUSES
 from fwpbench.harness.suite import Setting, Suite
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.operator import enumerate_operators
+from fwpbench.plugins import paths_of, plugged, shown
 from fwpbench.progress import duration, groups, make_reporter
 from fwpbench.terminal import console, table
 
 
 def main(arguments: Namespace) -> int:
+    paths = shown(arguments.plugin)
+    if arguments.resume is not None and not paths:
+        paths = paths_of(read_plan(Path(arguments.resume)))
+    with plugged(paths):
+        return _planned(arguments)
+
+
+def _planned(arguments: Namespace) -> int:
     if arguments.resume is not None:
         suites, tasks, here, path = _resumed(arguments)
     else:
@@ -100,6 +109,7 @@ def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[st
         "suites": list(dict.fromkeys(task.suite for task in tasks)),
         "implementations": chosen_implementations(arguments.implementations),
         "device": here.device.kind,
+        "plugins": plugins.as_json(here.plugins),
         "arguments": command_line(arguments.words),
     }
     return as_json(tasks, settings)
@@ -121,6 +131,7 @@ def _resumed(
         ("--profile", arguments.profile),
         ("--device", arguments.device),
         ("--seed", arguments.seed),
+        ("--plugin", arguments.plugin),
     ):
         if given not in (None, "", []):
             raise UserError(f"--resume goes on with the plan that is there: leave {option} out")
@@ -129,7 +140,7 @@ def _resumed(
     check_plan(plan)
     suites = chosen_suites(plan["suites"])
     chosen_implementations(",".join(plan["implementations"]))  # a plugin may be missing here
-    here = make_setting(plan["device"], plan["profile"], plan["seed"])
+    here = make_setting(plan["device"], plan["profile"], plan["seed"], paths_of(plan))
     return suites, tasks_of(plan, suites), here, path
 
 

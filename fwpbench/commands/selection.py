@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Iterable
 from typing import Any
@@ -14,12 +15,22 @@ from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.suite import Setting, Suite
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators.errors import UserError, unknown
-from fwpbench.operators.registry import Registry
+from fwpbench.operators.registry import Registry, Unloadable
+from fwpbench.plugins import shown
 from fwpbench.suites import SUITES
 
 
 def chosen_suites(names: Iterable[str]) -> dict[str, Suite]:
-    return {name: SUITES[name] for name in _known(list(names) or list(SUITES), SUITES)}
+    """Those asked for; by default all, less the plugins' that cannot be imported."""
+    if asked := list(names):
+        return {name: SUITES[name] for name in _known(asked, SUITES)}
+    suites = {}
+    for name in SUITES:
+        try:
+            suites[name] = SUITES[name]
+        except Unloadable as error:
+            print(f"fwpbench: left out: {error}", file=sys.stderr)
+    return suites
 
 
 def chosen_implementations(words: str | None) -> list[str]:
@@ -43,14 +54,20 @@ def executor(here: Setting, log: Log | None = None, limit: float | None = None) 
     """Where implementations run: in a process of their own, wherever there are POSIX processes."""
     if os.name != "posix":
         return InProcess(SUITES, here, log)
-    return Isolated("fwpbench.suites:SUITES", here, log, limit)
+    return Isolated(
+        "fwpbench.suites:SUITES", here, log, limit, load_plugins="fwpbench.plugins:load_plugins"
+    )
 
 
 def setting(arguments: Namespace) -> Setting:
-    return make_setting(arguments.device, arguments.profile, arguments.seed)
+    return make_setting(
+        arguments.device, arguments.profile, arguments.seed, shown(arguments.plugin)
+    )
 
 
-def make_setting(device: str | None, profile: str | None, seed: int | None) -> Setting:
+def make_setting(
+    device: str | None, profile: str | None, seed: int | None, plugins: tuple[str, ...] = ()
+) -> Setting:
     """What is None has its default: the best device here, quick, 0."""
     device, profile, seed = device or best_device(), profile or "quick", seed or 0
     if profile not in PROFILES:
@@ -59,4 +76,4 @@ def make_setting(device: str | None, profile: str | None, seed: int | None) -> S
         raise UserError(unknown("device", device, DEVICES))
     if not 0 <= seed < 2**63:
         raise UserError(f"--seed must be at least 0 and below 2**63, got {seed}")
-    return Setting(DEVICES[device](), PROFILES[profile], seed)
+    return Setting(DEVICES[device](), PROFILES[profile], seed, plugins)

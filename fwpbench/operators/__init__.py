@@ -26,6 +26,7 @@ FEATURE_MAPS: Registry[FeatureMap] = Registry(
         "favor-published-M": "fwpbench.operators.feature_maps:FAVOR_PUBLISHED",
         "dpfp-NU": "fwpbench.operators.feature_maps:DPFP",
     },
+    of="fwpbench.operators.feature_maps:FeatureMap",
 )
 
 UPDATE_RULES: Registry[UpdateRule] = Registry(
@@ -41,6 +42,7 @@ UPDATE_RULES: Registry[UpdateRule] = Registry(
         "fwm": "fwpbench.operators.update_rules:FWM",
         "softmax-attention": "fwpbench.operators.update_rules:SOFTMAX_ATTENTION",
     },
+    of="fwpbench.operators.update_rules:UpdateRule",
 )
 
 NORMALIZATIONS: Registry[Normalization] = Registry(
@@ -52,6 +54,7 @@ NORMALIZATIONS: Registry[Normalization] = Registry(
         "sum+attention": "fwpbench.operators.normalizations:SUM_AND_ATTENTION",
         "l2": "fwpbench.operators.normalizations:L2",
     },
+    of="fwpbench.operators.normalizations:Normalization",
 )
 
 INPUT_FAMILIES: Registry[InputFamily] = Registry(
@@ -70,4 +73,5 @@ INPUT_FAMILIES: Registry[InputFamily] = Registry(
         "long-decay": "fwpbench.operators.input_families:LONG_DECAY",
         "all-negative": "fwpbench.operators.input_families:ALL_NEGATIVE",
     },
+    of="fwpbench.operators.input_families:InputFamily",
 )

@@ -44,7 +44,7 @@ def chunk_form(
 ) -> tuple[Tensor, State]:
     """o and the state after the last token, for causal problems that read."""
     prepared = masked(prepare(problem, inputs), inputs.mask)
-    step = FORMS.get(problem.rule, _linear)
+    step = FORMS[problem.rule]
     state, outputs = prepared.state, []
     for piece in _chunks(prepared.q, prepared.k, prepared.v, prepared.gates, chunk):
         o, state = step(problem.operator, piece, state, matmul)
@@ -173,7 +173,9 @@ def _clipped(
     return torch.stack(outputs, dim=2), State(c[..., None] * state.S + matmul(k.mT, w))
 
 
+#: By rule. A rule that is not here, as a plugin's, has the law of one token and no chunk form.
 FORMS: dict[str, Callable[[Operator, Chunk, State, Matmul], tuple[Tensor, State]]] = {
+    **dict.fromkeys(["sum", "decay", "gla", "gated", "delta", "gated-delta", "kda"], _linear),
     "softmax-attention": _softmax,
     "fwm": _clipped,
 }

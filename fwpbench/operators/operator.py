@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fwpbench.operators import FEATURE_MAPS, NORMALIZATIONS, UPDATE_RULES
+from fwpbench.operators.registry import Registry, Unloadable
 
 if TYPE_CHECKING:
     from fwpbench.operators.feature_maps import FeatureMap
@@ -78,6 +79,21 @@ def discouraged(operator: Operator) -> str | None:
     return None
 
 
+def _unloadable(operator: Operator) -> str | None:
+    """Why a part of it, of a plugin, cannot be had, or None."""
+    tables: list[tuple[Registry[Any], str]] = [
+        (UPDATE_RULES, operator.rule),
+        (FEATURE_MAPS, operator.phi),
+        (NORMALIZATIONS, operator.norm),
+    ]
+    for table, name in tables:
+        try:
+            table[name]
+        except Unloadable as error:
+            return str(error)
+    return None
+
+
 def enumerate_operators() -> tuple[list[Operator], list[tuple[Operator, str]]]:
     """Every triple of the three tables: those that make sense, and the others with the reason."""
     sound, senseless = [], []
@@ -85,7 +101,7 @@ def enumerate_operators() -> tuple[list[Operator], list[tuple[Operator, str]]]:
         for phi in FEATURE_MAPS:
             for norm in NORMALIZATIONS:
                 operator = Operator(rule, phi, norm)
-                reason = undefined(operator) or discouraged(operator)
+                reason = _unloadable(operator) or undefined(operator) or discouraged(operator)
                 if reason is None:
                     sound.append(operator)
                 else:
