@@ -150,9 +150,9 @@ def _remember(
     buffers = copied(base, device)
     # Copies: an implementation may give the same memory every time.
     first = {name: tensor.clone() for name, tensor in named(run(problem, buffers)).items()}
-    _overwrite(buffers, _changed(base, problem.T // 2))
+    overwrite(buffers, _changed(base, problem.T // 2))
     other = {name: tensor.clone() for name, tensor in named(run(problem, buffers)).items()}
-    _overwrite(buffers, base)
+    overwrite(buffers, base)
     patterns = [first]
     for _ in range(REPEATS - 1):
         again = {name: tensor.clone() for name, tensor in named(run(problem, buffers)).items()}
@@ -291,9 +291,12 @@ def _turned_back(tensors: Tensors) -> Tensors:
     return {name: x.roll(-1, _heads_of(name)) for name, x in tensors.items()}
 
 
-def _overwrite(buffers: Inputs, contents: Inputs) -> None:
+def overwrite(buffers: Inputs, contents: Inputs) -> None:
+    """Other contents at the same addresses."""
     sources = _by_name(contents)
     _each(buffers, lambda x, name: x.copy_(sources[name]))
+    if buffers.projection is not None and contents.projection is not None:
+        buffers.projection.copy_(contents.projection)
 
 
 def _changed(inputs: Inputs, at: int) -> Inputs:

@@ -147,7 +147,9 @@ class RunWriter:
         return (self.path / "gate.json").exists()
 
     def write_gate(self, score: Mapping[str, Any]) -> None:
-        _write(self.path / "gate.json", score)
+        # Renamed when it is whole: a run that is killed here must still be readable.
+        _write(self.path / "gate.json.part", score)
+        os.replace(self.path / "gate.json.part", self.path / "gate.json")
 
     def append(self, record: Record) -> None:
         """Add one line, whole or not at all: a disk that fills up leaves the records before it."""

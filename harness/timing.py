@@ -7,7 +7,7 @@ import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fwpbench.harness.device import Device
 from fwpbench.harness.profiles import Profile
@@ -19,6 +19,7 @@ SETTLED, UNSTABLE = 0.01, 0.10
 WARM_UP_CALLS = 3
 LONGEST_WARM_UP = 3.0
 
+T = TypeVar("T")
 StopReason = Literal["settled", "most samples", "time limit"]
 
 
@@ -92,11 +93,22 @@ def _autocorrelation_time(samples: Sequence[float]) -> float:
     return (1 + rho) / (1 - min(rho, 0.99))
 
 
-def time_call(call: Callable[[], object], device: Device, profile: Profile) -> Timing:
-    """Time `call` again and again, each time with a cold cache, until `_stop` gives a reason."""
+def time_call(
+    call: Callable[[], T],
+    device: Device,
+    profile: Profile,
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[T], object] = lambda result: None,
+) -> Timing:
+    """Time `call` again and again, each time with a cold cache, until `_stop` gives a reason.
+
+    `before` comes before every call, those of the warm-up too, and `after` is given what each timed
+    call returned; neither is timed.
+    """
     started = device.now()
     calls = 0
     while calls < WARM_UP_CALLS or device.now() - started < profile.warm_up:
+        before()
         call()
         device.synchronize()
         calls += 1
@@ -106,7 +118,8 @@ def time_call(call: Callable[[], object], device: Device, profile: Profile) -> T
     samples: list[float] = []
     started = device.now()
     while True:
-        samples.append(_sample(call, device))
+        before()
+        samples.append(_sample(call, device, after))
         if reason := _stop(samples, device.now() - started, profile):
             break
     interval = interval_of_median(samples)
@@ -114,14 +127,14 @@ def time_call(call: Callable[[], object], device: Device, profile: Profile) -> T
     return Timing(samples, statistics.median(samples), low, high, reason)
 
 
-def _sample(call: Callable[[], object], device: Device) -> float:
+def _sample(call: Callable[[], T], device: Device, after: Callable[[T], object]) -> float:
     device.flush_cache()
     device.synchronize()
     start = device.record_event()
     result = call()
     stop = device.record_event()
     seconds = device.elapsed(start, stop)
-    del result  # freed after the clock stopped
+    after(result)  # freed after the clock stopped
     return seconds
 
 

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+import random
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 
 import torch
+from torch import Tensor
 
-from fwpbench.harness.agreement import check
-from fwpbench.harness.golden import Truths, make_cotangents
+from fwpbench.harness.agreement import check, compare, copied, modified
+from fwpbench.harness.golden import (
+    Tensors,
+    Truth,
+    Truths,
+    find_long_truth,
+    make_cotangents,
+    named,
+)
+from fwpbench.harness.laws import overwrite
 from fwpbench.harness.records import Measurement
 from fwpbench.harness.suite import Answer, Setting
 from fwpbench.harness.timing import time_call
-from fwpbench.implementations.base import Implementation
+from fwpbench.implementations.base import Implementation, Output
 from fwpbench.operators.inputs import make_inputs
 from fwpbench.operators.problem import Problem
 
 #: The gate judges at this length: two chunks of 64 and a bit, whatever length is timed.
 GATE_TOKENS = 131
+#: How many sets of inputs take turns, and of how many timed calls the results are judged.
+SETS, RECHECKED = 2, 3
+#: Gradients are judged up to this many tokens.
+LONGEST_GRADIENTS = 2048
 
 truths = Truths()
 
@@ -67,11 +81,91 @@ def make_call(
     return forward_and_backward
 
 
+class Rechecked:
+    """Calls whose inputs change between them, and of whose results a few are kept and judged.
+
+    The same buffers hold one of two sets of inputs, drawn anew before each call: what is remembered
+    by address, or right on the first call only, does not survive that. Which results are kept is
+    drawn from all that were timed.
+    """
+
+    def __init__(self, problem: Problem, implementation: Implementation, setting: Setting) -> None:
+        self._problem, self._run = problem, implementation.run
+        self._chance = random.Random(setting.seed)
+        self._truths = _truths_of(problem, setting.seed)
+        self._sets = [copied(truth.inputs, setting.device.kind) for truth in self._truths]
+        self._buffers = copied(self._truths[0].inputs, setting.device.kind)
+        self._set = self._timed = 0
+        self._kept: list[tuple[int, Tensors]] = []
+        if problem.backward:
+            b = self._buffers
+            assert b.q is not None, "gradients are timed of problems that read"
+            self._leaves = {"q": b.q, "k": b.k, "v": b.v, **b.gates}
+            for leaf in self._leaves.values():
+                leaf.requires_grad_()
+            self._cotangent = self._truths[0].cotangents["o"].to(setting.device.kind)
+
+    def before(self) -> None:
+        """Not timed: the inputs of the next call."""
+        self._set = self._chance.randrange(len(self._sets))
+        with torch.no_grad():
+            overwrite(self._buffers, self._sets[self._set])
+
+    def call(self) -> tuple[Output, Sequence[Tensor]]:
+        """What is timed: the outputs, and the gradients where the direction says so."""
+        if not self._problem.backward:
+            with torch.no_grad():
+                return self._run(self._problem, self._buffers), ()
+        output = self._run(self._problem, self._buffers)
+        assert output.o is not None
+        leaves = list(self._leaves.values())
+        return output, torch.autograd.grad(output.o, leaves, self._cotangent)
+
+    def after(self, result: tuple[Output, Sequence[Tensor]]) -> None:
+        """Not timed: each result is kept with the same chance, RECHECKED of them in the end."""
+        self._timed += 1
+        place = len(self._kept)
+        if place == RECHECKED:
+            place = self._chance.randrange(self._timed)
+        if place < RECHECKED:
+            output, gradients = result
+            tensors = named(output)
+            if self._problem.backward:
+                names = [f"d{name}" for name in self._leaves]
+                tensors |= dict(zip(names, gradients, strict=True))
+            kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+            self._kept[place : place + 1] = [(self._set, kept)]
+
+    def complaint(self) -> tuple[str, str] | None:
+        """The status and the reason, if a timed call was not right; else None."""
+        if changed := modified(self._buffers, self._truths[self._set].inputs):
+            return "input-modified", f"a timed call changed {' and '.join(changed)}"
+        for which, tensors in self._kept:
+            truth = self._truths[which]
+            for name in truth.golden:
+                found = compare(truth, name, tensors[name].cpu())
+                if found.verdict in ("wrong", "not-finite"):
+                    worst = f"{name} errs {found.ratio:.3g} times what is allowed"
+                    return "incorrect", f"the result of a timed call is wrong: {worst}"
+        return None
+
+
+@lru_cache(maxsize=2)
+def _truths_of(problem: Problem, seed: int) -> list[Truth]:
+    """Beyond LONGEST_GRADIENTS only the outputs are judged: the plain form keeps every chunk."""
+    judged = problem if problem.T <= LONGEST_GRADIENTS else problem.replace(direction="forward")
+    cotangents = make_cotangents(problem, seed, "cpu")
+    return [find_long_truth(judged, seed + n * 2**20, cotangents) for n in range(SETS)]
+
+
 def timed(problem: Problem, implementation: Implementation, setting: Setting) -> Answer:
-    """The gate, then the time: a wrong result is never timed."""
+    """The gate, then the time, then some of the results: what is wrong has no time."""
     if (refusal := wrong(problem, implementation, setting)) is not None:
         return refusal
-    timing = time_call(make_call(problem, implementation, setting), setting.device, setting.profile)
+    calls = Rechecked(problem, implementation, setting)
+    timing = time_call(calls.call, setting.device, setting.profile, calls.before, calls.after)
+    if (complaint := calls.complaint()) is not None:
+        return Answer(*complaint)
     time = Measurement(value=timing.median, unit="s", low=timing.low, high=timing.high)
     status, reason = "ok", ""
     if timing.unstable:

@@ -24,6 +24,8 @@ from fwpbench import cli, progress
 from fwpbench.cli import KINDS, main, make_parser
 from fwpbench.commands import check, run
 from fwpbench.harness.engine import InProcess
+from fwpbench.commands.run import score_the_gate
+from fwpbench.commands.selection import make_setting
 from fwpbench.harness.plan import Task, make_tasks
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.records import SCHEMA, Record, to_line
@@ -710,3 +712,24 @@ def test_measuring_needs_no_package_that_only_reports_need(tmp_path: Path) -> No
     assert "no report: " in done.stdout
     assert f"fwpbench report {tmp_path / 'run'}" in done.stdout
     assert len(fwpbench.load(tmp_path / "run")) == 3
+
+
+def test_a_run_of_all_operators_writes_what_its_gate_catches(tmp_path: Path) -> None:
+    """Once, and not where --where picked a few operators."""
+    written: list[dict[str, object]] = []
+
+    class Writer:
+        has_gate = False
+
+        def write_gate(self, score: dict[str, object]) -> None:
+            written.append(score)
+            self.has_gate = True
+
+    here = make_setting("cpu", "quick", 0)
+    suites, writer = {"agreement": SUITES["agreement"]}, Writer()
+    for where, scores in (("rule=sum", 0), ("", 1), ("", 1)):
+        tasks = make_tasks(suites, ["chunked"], here.profile, 0, where)
+        score_the_gate(tasks, here, writer)  # type: ignore[arg-type]
+        assert len(written) == scores
+    assert written[0]["caught"] == written[0]["total"]
+    assert json.loads(json.dumps(written[0]))["slipped"] == []

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fwpbench.harness.device import CpuDevice
+from fwpbench.harness.mutants import MUTANTS
 from fwpbench.harness.plan import make_tasks
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.suite import Case, Setting
@@ -163,6 +164,61 @@ def test_what_is_wrong_is_never_measured(suite):
     assert answer.status == "incorrect"
     assert not answer.metrics
     assert not answer.samples
+
+
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        ("memoised by pointer", "forward"),
+        ("right on the first call only", "forward"),
+        ("right on the first call only", "forward+backward"),
+    ],
+)
+def test_what_is_right_only_when_it_is_looked_at_has_no_time(name, direction):
+    """The gate before the timing sees one call, and that is right."""
+    cheat = Implementation(MUTANTS[name].make(64), name)
+    case = next(
+        case
+        for case in SUITES["speed"].cases(PROFILES["quick"])
+        if case.name == "DeltaNet" and case.problem.direction == direction
+    )
+    answer = SUITES["speed"].answer(case, cheat, QUICKLY)
+    assert answer.status == "incorrect"
+    assert "the result of a timed call is wrong" in answer.reason
+    assert not answer.metrics
+    assert not answer.samples
+
+
+def test_a_timed_call_that_changes_an_input_has_no_time():
+    calls = []
+
+    def run(problem, inputs):
+        calls.append(problem)
+        output = CHUNKED.run(problem, inputs)
+        if len(calls) > 3:
+            inputs.v.data.add_(1)
+        return output
+
+    case = next(c for c in SUITES["speed"].cases(PROFILES["quick"]) if c.name == "DeltaNet")
+    answer = SUITES["speed"].answer(case, Implementation(run, "touches v"), QUICKLY)
+    assert (answer.status, answer.reason) == ("input-modified", "a timed call changed v")
+    assert not answer.samples
+
+
+def test_timed_calls_see_more_than_one_set_of_inputs_in_the_same_place():
+    seen = set()
+
+    def run(problem, inputs):
+        seen.add((inputs.v.data_ptr(), float(inputs.v.flatten()[0])))
+        return CHUNKED.run(problem, inputs)
+
+    case = next(c for c in SUITES["speed"].cases(PROFILES["quick"]) if c.name == "DeltaNet")
+    assert SUITES["speed"].answer(case, Implementation(run, "looks"), QUICKLY).status in (
+        "ok",
+        "unstable",
+    )
+    places = [place for place, _ in seen]
+    assert max(places.count(place) for place in places) == 2
 
 
 def test_a_timed_case_keeps_its_samples_and_says_why_it_stopped():

@@ -233,3 +233,20 @@ def test_unstable_is_beyond_ten_percent() -> None:
         samples = [1 + step * (k - 9.5) for k in range(20)]
         random.Random(1).shuffle(samples)
         assert made(samples).unstable == unstable
+
+
+def test_what_comes_before_and_after_a_call_is_not_timed() -> None:
+    """Before every call, those of the warm-up too; after every timed one, with what it returned."""
+    device, told = SimulatedDevice(steady(1.0)), []
+    results = iter(range(1000))
+
+    def call() -> int:
+        device.call()
+        told.append("call")
+        return next(results)
+
+    profile = Profile("short", warm_up=0.0, longest=0.0)
+    timing = time_call(call, device, profile, lambda: told.append("before"), told.append)
+    assert told[: 2 * WARM_UP_CALLS] == ["before", "call"] * WARM_UP_CALLS
+    timed = told[2 * WARM_UP_CALLS :]
+    assert timed == [x for n in range(len(timing.samples)) for x in ("before", "call", 3 + n)]

@@ -73,7 +73,7 @@ def _run(
     try:
         if not arguments.json:
             print(f"{len(left)} records to make on {here.device.name} → {writer.path}", flush=True)
-        _score_the_gate(tasks, here, writer)
+        score_the_gate(tasks, here, writer)
         with (
             make_reporter(left, silent=arguments.json) as reporter,
             executor(here, writer.log, arguments.timeout) as execute,
@@ -91,7 +91,7 @@ def _run(
     return _conclude(writer.path, arguments.json)
 
 
-def _score_the_gate(tasks: Sequence[Task], here: Setting, writer: RunWriter) -> None:
+def score_the_gate(tasks: Sequence[Task], here: Setting, writer: RunWriter) -> None:
     """Seconds, so only where all operators are judged: not for a few cases picked by --where."""
     judged = {task.case.problem.operator for task in tasks if task.suite == "agreement"}
     if writer.has_gate or not judged.issuperset(enumerate_operators()[0]):
