@@ -29,6 +29,13 @@ examples:
   fwpbench check mine.py:my_delta --rule delta --norm l2        is my function right?
   fwpbench list problems                        what is computed by whom, and why not
   fwpbench report runs/*                        one HTML file from any number of runs
+  fwpbench merge runs/a runs/b --output runs/c  the shards of one plan become one run
+"""
+MERGE_EXAMPLES = """\
+examples:
+  fwpbench run --shard 1/2 --output runs/a      on one machine
+  fwpbench run --shard 2/2 --output runs/b      on another like it
+  fwpbench merge runs/a runs/b --output runs/both
 """
 RUN_EXAMPLES = """\
 examples:
@@ -158,6 +165,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_selection(run)
     run.add_argument("--output", metavar="DIR", help="the run folder (default: runs/<time>)")
     run.add_argument("--resume", metavar="DIR", help="go on with a run that did not finish")
+    run.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="part I of N of the plan: 3/8; see merge"
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--json", action="store_true", help="no progress; one JSON object at the end")
 
@@ -190,6 +200,14 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--output", metavar="FILE", help="the page (default: report.html in the first run)"
     )
+
+    merge = _parser(
+        commands.add_parser("merge", help="the shards of one plan become one run"),
+        "Make one run of all shards of a plan: the records of a run that was not shared out.",
+        MERGE_EXAMPLES,
+    )
+    merge.add_argument("runs", nargs="+", metavar="RUN", help="run folders, one of each shard")
+    merge.add_argument("--output", metavar="DIR", required=True, help="the run folder to make")
     return parser
 
 
@@ -199,6 +217,14 @@ def _seconds(text: str) -> float:
     if said is None or not float(said[1]):
         raise argparse.ArgumentTypeError(f"expected a time such as 90s, 10m or 1h, not {text!r}")
     return float(said[1]) * {"s": 1, "m": 60, "h": 3600}[said[2]]
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """3/8."""
+    said = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", text)
+    if said is None or int(said[1]) > int(said[2]):
+        raise argparse.ArgumentTypeError(f"expected a part such as 1/8, 2/8 … 8/8, not {text!r}")
+    return int(said[1]), int(said[2])
 
 
 def _parser(

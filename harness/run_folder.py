@@ -109,15 +109,17 @@ class RunWriter:
     """Creates or continues a run folder. `done` holds the keys of the records already there."""
 
     def __init__(self, path: Path, plan: Mapping[str, Any], environment: Mapping[str, Any]):
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not _is_free(path):
             raise UserError(
                 f"{path} exists and is not empty: choose another --output, or continue it with "
                 f"--resume {path}"
             )
         try:
-            (path / "logs").mkdir(parents=True)
-            _write(path / "plan.json", plan)
+            (path / "logs").mkdir(parents=True, exist_ok=True)
             _write(path / "environment.json", environment)
+            # Last, and whole or not at all: a folder with a plan is a run that can be resumed.
+            _write(path / _UNFINISHED, plan)
+            os.replace(path / _UNFINISHED, path / "plan.json")
         except OSError as error:
             raise UserError(
                 f"{path} cannot be written ({error.strerror}): choose another --output"
@@ -185,6 +187,15 @@ class RunWriter:
     def close(self) -> None:
         if not self._file.closed:
             self._file.close()
+
+
+_UNFINISHED = "plan.json.new"
+
+
+def _is_free(path: Path) -> bool:
+    """Whether a run may begin here: an empty folder, or one killed before its plan was there."""
+    begun = {"logs", "environment.json", _UNFINISHED}
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= begun
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

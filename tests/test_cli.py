@@ -122,6 +122,13 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "a giant seed": (["run", "--seed", str(2**63)], "below 2**63"),
     "a timeout": (["run", "--timeout", "soon"], "expected a time such as 90s, 10m or 1h, not 'soo"),
     "a timeout of nothing": (["check", "--timeout", "0s"], "such as 90s, 10m or 1h, not '0s'"),
+    "a part": (["run", "--shard", "3/2"], "expected a part such as 1/8, 2/8 … 8/8, not '3/2'"),
+    "a part of few": (
+        ["run", "stability", "--where", "rule=sum", "--shard", "9/9"],
+        "--shard 9/9: there are only 3 cases to share out",
+    ),
+    "merge what": (["merge", "--output", "x"], "required: RUN"),
+    "merge nothing": (["merge", "nowhere", "--output", "x"], "nowhere is not a run"),
     "list what": (["list"], "list what? feature-maps"),
     "names of problems": (["list", "problems", "--names"], "problems have no names"),
     "report of what": (["report"], "required: RUN"),
@@ -430,7 +437,7 @@ def interrupted(*_: object) -> Any:
     "given",
     [
         ["speed"], ["--where", "rule=sum"], ["--output", "other"], ["--implementations", "chunked"],
-        ["--profile", "quick"], ["--device", "cpu"], ["--seed", "0"],
+        ["--profile", "quick"], ["--shard", "1/2"], ["--device", "cpu"], ["--seed", "0"],
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -23,6 +23,7 @@ from fwpbench.harness.environment import command_line, describe
 from fwpbench.harness.plan import Task, as_json, check_plan, make_tasks, tasks_of
 from fwpbench.harness.records import Record, from_own_line
 from fwpbench.harness.run_folder import Run, RunWriter, keys_done, read_plan, read_run
+from fwpbench.harness.shard import shard_as_json, shard_of
 from fwpbench.harness.statuses import STATUSES
 from fwpbench.harness.suite import Setting, Suite
 from fwpbench.operators.errors import UserError
@@ -52,6 +53,9 @@ def _planned(arguments: Namespace) -> int:
             here.seed,
             arguments.where,
         )
+        whole = tasks
+        if arguments.shard is not None:
+            tasks = shard_of(whole, *arguments.shard)
         path = Path(arguments.output or f"runs/{time.strftime('%Y-%m-%d-%H%M%S')}")
     if arguments.dry_run:
         done = keys_done(path) if arguments.resume is not None else set()
@@ -59,7 +63,7 @@ def _planned(arguments: Namespace) -> int:
     if arguments.resume is not None:
         writer = RunWriter.resume(path)
     else:
-        writer = RunWriter(path, _plan(arguments, tasks, here), _environment(arguments, here))
+        writer = RunWriter(path, _plan(arguments, whole, here), _environment(arguments, here))
     return _run(tasks, here, writer, arguments)
 
 
@@ -112,7 +116,11 @@ def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[st
         "plugins": plugins.as_json(here.plugins),
         "arguments": command_line(arguments.words),
     }
-    return as_json(tasks, settings)
+    plan = as_json(tasks, settings)
+    if arguments.shard is None:
+        return plan
+    part = [task.key for task in shard_of(tasks, *arguments.shard)]
+    return plan | {"cases": part, "shard": shard_as_json(tasks, *arguments.shard)}
 
 
 def _environment(arguments: Namespace, here: Setting) -> dict[str, Any]:
@@ -132,6 +140,7 @@ def _resumed(
         ("--device", arguments.device),
         ("--seed", arguments.seed),
         ("--plugin", arguments.plugin),
+        ("--shard", arguments.shard),
     ):
         if given not in (None, "", []):
             raise UserError(f"--resume goes on with the plan that is there: leave {option} out")
