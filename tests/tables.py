@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from fwpbench import testing
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators import INPUT_FAMILIES
 from fwpbench.operators.operator import Operator, enumerate_operators
@@ -12,26 +13,7 @@ from fwpbench.operators.problem import Problem
 
 OPERATORS, SENSELESS = enumerate_operators()
 
-#: One operator for every rule × what its normalisation does to the state; every φ at least once.
-VARIED = [
-    Operator("sum", "elu+1", "attention"),
-    Operator("sum", "favor-16", "sum"),
-    Operator("sum", "identity", "none"),
-    Operator("decay", "dpfp-2", "sum+attention"),
-    Operator("decay", "identity", "l2"),
-    Operator("gla", "relu", "attention"),
-    Operator("gla", "tanh", "none"),
-    Operator("gated", "favor-published-16", "attention"),
-    Operator("gated", "dpfp-1", "sum"),
-    Operator("delta", "dpfp-3", "sum"),
-    Operator("delta", "elu+1", "sum+attention"),
-    Operator("delta", "identity", "l2"),
-    Operator("gated-delta", "identity", "l2"),
-    Operator("gated-delta", "elu+1", "sum"),
-    Operator("kda", "identity", "l2"),
-    Operator("fwm", "tanh", "none"),
-    Operator("softmax-attention", "identity", "none"),
-]
+VARIED = testing.OPERATORS
 
 
 def problem_of(operator: Operator, **changes: Any) -> Problem:
