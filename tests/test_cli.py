@@ -23,9 +23,9 @@ import fwpbench
 from fwpbench import cli, progress
 from fwpbench.cli import KINDS, main, make_parser
 from fwpbench.commands import check, run
-from fwpbench.harness.engine import InProcess
 from fwpbench.commands.run import score_the_gate
 from fwpbench.commands.selection import make_setting
+from fwpbench.harness.engine import InProcess
 from fwpbench.harness.plan import Task, make_tasks
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.records import SCHEMA, Record, to_line

@@ -11,6 +11,8 @@ import pytest
 
 import fwpbench
 from fwpbench.cli import KINDS, main
+from fwpbench.commands import run
+from fwpbench.harness.engine import InProcess
 from fwpbench.harness.run_folder import read_run
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators import FEATURE_MAPS, INPUT_FAMILIES, UPDATE_RULES
@@ -267,6 +269,8 @@ def test_a_package_that_raises_costs_one_row(
     sentence = f"the {kind} 'theirs' cannot be imported: ZeroDivisionError: division by zero"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ANNOUNCED[kind]._targets, "theirs", "broken:IT")
+        # A worker would read the real entry points.
+        patch.setattr(run, "executor", lambda here, log, limit: InProcess(SUITES, here, log))
         for listed in KINDS:
             assert main(["list", listed]) == 0
         assert sentence in capsys.readouterr().out

@@ -45,7 +45,13 @@ def main(arguments: Namespace) -> int:
     layout, features = arguments.layout or "time-first", arguments.features or "raw"
     plain = PlainFunction(function, label, operator, layout, features)
     problems = _problems(arguments, operator, plain, here)
-    with _listed(label, Implementation(plain.run, "a plain function", origin="third-party")):
+    listed = Implementation(
+        plain.run,
+        "a plain function",
+        cannot=lambda p: None if p.operator == operator else f"it was given as {operator}",
+        origin="third-party",
+    )
+    with _listed(label, listed):
         records = list(_judged(problems, label, plain, path, here, arguments))
     if not any(group_of(record.status) != "cannot" for record in records):
         because = discouraged(operator) or records[0].reason
