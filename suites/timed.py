@@ -28,8 +28,8 @@ from fwpbench.operators.problem import Problem
 
 #: The gate judges at this length: two chunks of 64 and a bit, whatever length is timed.
 GATE_TOKENS = 131
-#: How many sets of inputs take turns, and of how many timed calls the results are judged.
-SETS, RECHECKED = 2, 3
+#: How many sets of inputs take turns, and of how many timed calls of each the results are judged.
+SETS, RECHECKED = 2, 2
 #: Gradients are judged up to this many tokens.
 LONGEST_GRADIENTS = 2048
 
@@ -84,9 +84,10 @@ def make_call(
 class Rechecked:
     """Calls whose inputs change between them, and of whose results a few are kept and judged.
 
-    The same buffers hold one of two sets of inputs, drawn anew before each call: what is remembered
-    by address, or right on the first call only, does not survive that. Which results are kept is
-    drawn from all that were timed.
+    The same buffers hold one of two sets of inputs, which take turns in an order drawn anew for
+    each pair of calls: three calls in a row have both. What is remembered by address, or right on
+    the first call only, does not survive that, because results of both are judged. Which are kept
+    is drawn from all that were timed.
     """
 
     def __init__(self, problem: Problem, implementation: Implementation, setting: Setting) -> None:
@@ -95,8 +96,10 @@ class Rechecked:
         self._truths = _truths_of(problem, setting.seed)
         self._sets = [copied(truth.inputs, setting.device.kind) for truth in self._truths]
         self._buffers = copied(self._truths[0].inputs, setting.device.kind)
-        self._set = self._timed = 0
-        self._kept: list[tuple[int, Tensors]] = []
+        self._set = 0
+        self._turns: list[int] = []
+        self._timed = [0] * SETS
+        self._kept: list[list[Tensors]] = [[] for _ in range(SETS)]
         if problem.backward:
             b = self._buffers
             assert b.q is not None, "gradients are timed of problems that read"
@@ -107,7 +110,9 @@ class Rechecked:
 
     def before(self) -> None:
         """Not timed: the inputs of the next call."""
-        self._set = self._chance.randrange(len(self._sets))
+        if not self._turns:
+            self._turns = self._chance.sample(range(SETS), SETS)
+        self._set = self._turns.pop()
         with torch.no_grad():
             overwrite(self._buffers, self._sets[self._set])
 
@@ -122,11 +127,12 @@ class Rechecked:
         return output, torch.autograd.grad(output.o, leaves, self._cotangent)
 
     def after(self, result: tuple[Output, Sequence[Tensor]]) -> None:
-        """Not timed: each result is kept with the same chance, RECHECKED of them in the end."""
-        self._timed += 1
-        place = len(self._kept)
+        """Not timed: of each set RECHECKED results are kept in the end, all with one chance."""
+        kept_before = self._kept[self._set]
+        self._timed[self._set] += 1
+        place = len(kept_before)
         if place == RECHECKED:
-            place = self._chance.randrange(self._timed)
+            place = self._chance.randrange(self._timed[self._set])
         if place < RECHECKED:
             output, gradients = result
             tensors = named(output)
@@ -134,14 +140,18 @@ class Rechecked:
                 names = [f"d{name}" for name in self._leaves]
                 tensors |= dict(zip(names, gradients, strict=True))
             kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-            self._kept[place : place + 1] = [(self._set, kept)]
+            kept_before[place : place + 1] = [kept]
 
     def complaint(self) -> tuple[str, str] | None:
         """The status and the reason, if a timed call was not right; else None."""
         if changed := modified(self._buffers, self._truths[self._set].inputs):
             return "input-modified", f"a timed call changed {' and '.join(changed)}"
-        for which, tensors in self._kept:
-            truth = self._truths[which]
+        judged = [
+            (truth, tensors)
+            for truth, kept in zip(self._truths, self._kept, strict=True)
+            for tensors in kept
+        ]
+        for truth, tensors in judged:
             for name in truth.golden:
                 found = compare(truth, name, tensors[name].cpu())
                 if found.verdict in ("wrong", "not-finite"):
