@@ -26,10 +26,10 @@ for _folder in ("harness", "implementations", "suites", "reports"):
         )
 
 if TYPE_CHECKING:
-    from fwpbench.attention import choose as choose
-    from fwpbench.attention import fast_weight_attention as fast_weight_attention
     from fwpbench.checking import check as check
     from fwpbench.frames import load as load
+    from fwpbench.harness.attention import choose as choose
+    from fwpbench.harness.attention import fast_weight_attention as fast_weight_attention
     from fwpbench.harness.profiles import Profile as Profile
     from fwpbench.harness.records import Measurement as Measurement
     from fwpbench.harness.records import Record as Record
@@ -86,8 +86,8 @@ _PUBLIC = {
     "UpdateRule": "fwpbench.operators.update_rules",
     "UserError": "fwpbench.operators.errors",
     "check": "fwpbench.checking",
-    "choose": "fwpbench.attention",
-    "fast_weight_attention": "fwpbench.attention",
+    "choose": "fwpbench.harness.attention",
+    "fast_weight_attention": "fwpbench.harness.attention",
     "load": "fwpbench.frames",
     "make_inputs": "fwpbench.operators.inputs",
     "orthogonal_projection": "fwpbench.operators.feature_maps",

@@ -168,6 +168,13 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--shard", type=_shard, metavar="I/N", help="part I of N of the plan: 3/8; see merge"
     )
+    run.add_argument(
+        "--data", type=_names, default=[], metavar="A,B",
+        help="data sets for the quality suites: wikitext-2, multi30k … (default: embedded ones)",
+    )  # fmt: skip
+    run.add_argument(
+        "--data-dir", metavar="DIR", help="where they lie, a folder each (default: $FWPBENCH_DATA)"
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--json", action="store_true", help="no progress; one JSON object at the end")
 
@@ -209,6 +216,11 @@ def make_parser() -> argparse.ArgumentParser:
     merge.add_argument("runs", nargs="+", metavar="RUN", help="run folders, one of each shard")
     merge.add_argument("--output", metavar="DIR", required=True, help="the run folder to make")
     return parser
+
+
+def _names(text: str) -> list[str]:
+    """a,b."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _seconds(text: str) -> float:

@@ -44,6 +44,9 @@ class Remaining:
 
 class Reporter(Protocol):
     def __call__(self, number: int, total: int, record: Record) -> None: ...
+    def tell(self, done: int, total: int, words: str) -> None:
+        """How far the case is that runs now."""
+
     def __enter__(self) -> Reporter: ...
     def __exit__(
         self,
@@ -59,6 +62,9 @@ class Silent:
     def __call__(self, number: int, total: int, record: Record) -> None:
         pass
 
+    def tell(self, done: int, total: int, words: str) -> None:
+        pass
+
     def __enter__(self) -> Silent:
         return self
 
@@ -71,7 +77,7 @@ class Plain(Silent):
 
     def __init__(self, tasks: Sequence[Task]):
         self._remaining = Remaining(tasks)
-        self._last = time.monotonic()
+        self._last = self._begun = time.monotonic()
 
     def __call__(self, number: int, total: int, record: Record) -> None:
         self._remaining.add(record)
@@ -81,6 +87,12 @@ class Plain(Silent):
             self._last = time.monotonic()
             left = duration(self._remaining.seconds())
             print(f"{number} of {total} · {record.suite} · about {left} left", flush=True)
+        self._begun = time.monotonic()
+
+    def tell(self, done: int, total: int, words: str) -> None:
+        if time.monotonic() - self._last >= EVERY:
+            self._last = time.monotonic()
+            print(f"  {within(done, total, words, self._last - self._begun)}", flush=True)
 
 
 class Live(Silent):
@@ -97,6 +109,7 @@ class Live(Silent):
             transient=True,
         )
         self._task = self._bar.add_task("starting", total=len(tasks), left="")
+        self._begun = time.monotonic()
 
     def __call__(self, number: int, total: int, record: Record) -> None:
         self._remaining.add(record)
@@ -115,6 +128,11 @@ class Live(Silent):
             description=record.suite,
             left=f"{duration(self._remaining.seconds())} left",
         )
+        self._begun = time.monotonic()
+
+    def tell(self, done: int, total: int, words: str) -> None:
+        seconds = time.monotonic() - self._begun
+        self._bar.update(self._task, left=within(done, total, words, seconds))
 
     def __enter__(self) -> Live:
         self._bar.start()
@@ -130,6 +148,12 @@ def make_reporter(tasks: Sequence[Task], *, silent: bool) -> Reporter:
     if sys.stdout.isatty():
         return Live(tasks, Console())
     return Plain(tasks)
+
+
+def within(done: int, total: int, words: str, seconds: float) -> str:
+    """How far one case is, and when it will end if it goes on like this."""
+    left = seconds / max(done, 1) * (total - done)
+    return f"step {done} of {total} · {words} · about {duration(left)} for this case"
 
 
 def duration(seconds: float) -> str:

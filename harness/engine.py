@@ -6,6 +6,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol
@@ -115,7 +116,7 @@ def make_record(
         samples={name: list(values) for name, values in answer.samples.items()},
         tags=list(answer.tags),
         detail=dict(answer.detail),
-        command=task.command(setting.device.kind, setting.profile.name, setting.plugins),
+        command=task.command(setting.device.kind, setting.profile, setting.plugins),
         seconds=seconds,
         started=started.isoformat(timespec="milliseconds"),
     )
@@ -136,7 +137,7 @@ def _ask(
             return implementation, Answer("unsupported", reason)
         if (reason := task.case.excluded.get(task.implementation)) is not None:
             return implementation, Answer("unsupported", reason)
-        answer = suite.answer(task.case, implementation, setting)
+        answer = suite.answer(task.case, implementation, replace(setting, task=task.key))
         setting.device.synchronize()  # what it left under way, and how that ends, is its own
         return implementation, _declared(task, suite, answer)
     except (KeyboardInterrupt, GeneratorExit):

@@ -8,6 +8,7 @@ in a state that nothing recovers from. The parent never calls an implementation.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import selectors
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ from fwpbench.harness.plan import Task, task_as_json
 from fwpbench.harness.records import LONGEST_LINE, BadRecord, Record, from_own_line
 from fwpbench.harness.statuses import STATUSES
 from fwpbench.harness.suite import Answer, Setting
+from fwpbench.harness.worker import FOLDERS
 from fwpbench.operators.errors import UserError
 
 #: A worker is replaced after this many tasks: what leaks, and what is left behind, ends there.
@@ -71,9 +74,9 @@ class Isolated:
     """Runs tasks in a worker; leaving it as a context manager leaves no process behind.
 
     `suites` says where the worker finds the table of suites, as "module:object", `load_plugins` who
-    loads the setting's plugins there, and `limit` how long one task may take, in seconds. The
-    thread that makes it must live as long as it is used: where that thread ends, Linux takes the
-    worker for orphaned.
+    loads the setting's plugins there, and `limit` how long one task may take, in seconds, since it
+    last told how far it is. The thread that makes it must live as long as it is used: where that
+    thread ends, Linux takes the worker for orphaned.
     """
 
     def __init__(
@@ -131,9 +134,17 @@ class Isolated:
         limit = self.limit if seconds is None else max(0.0, min(self.limit, seconds))
         answer = Answer("runtime-error", "its process answered what is no record")
         try:
-            for message in worker.messages(clock + limit):
+            worker.deadline = clock + limit
+            for message in worker.messages():
                 if isinstance(named := message.get("origin"), str):
                     origin = named
+                elif "progress" in message:
+                    done, total, words = message["progress"]
+                    self._setting.tell(int(done), int(total), str(words))
+                    now = time.perf_counter()
+                    left = math.inf if seconds is None else clock + seconds - now
+                    limit = min(self.limit, left)
+                    worker.deadline = now + limit
                 elif "record" in message:
                     record = from_own_line(message["record"])
                     break
@@ -145,7 +156,7 @@ class Isolated:
             else:
                 reason = f"took longer than {limit:g} s and was ended"
                 answer = Answer("timeout", reason)
-        except (BadRecord, TypeError):
+        except (BadRecord, TypeError, ValueError):
             pass
         if record is not None and record.key == task.key and record.status in STATUSES:
             self._say(task, worker.text())
@@ -170,7 +181,8 @@ class Isolated:
             worker = self._worker
             try:
                 worker.send(task_as_json(task))
-                for message in worker.messages(time.perf_counter() + LONGEST_START):
+                worker.deadline = time.perf_counter() + LONGEST_START
+                for message in worker.messages():
                     if message.get("began") == task.key:
                         worker.taken += 1
                         return worker
@@ -191,7 +203,11 @@ class Isolated:
             "memory": self.memory,
             "load_plugins": self._load_plugins,
             "plugins": self._setting.plugins,
+            **{name: path and str(path) for name, path in self._folders().items()},
         }
+
+    def _folders(self) -> dict[str, Path | None]:
+        return {name: getattr(self._setting, name) for name in FOLDERS}
 
     def _say(self, task: Task, text: str) -> None:
         if self._log is not None and text.strip():
@@ -241,6 +257,8 @@ class _Worker:
 
     def __init__(self, order: dict[str, Any]):
         self.taken = 0
+        #: Until when it may be silent, as a moment of time.perf_counter().
+        self.deadline = 0.0
         orders, self._orders = os.pipe()
         self._answers, answers = os.pipe()
         command = [sys.executable, "-c", _START, json.dumps(sys.path), str(orders), str(answers)]
@@ -265,7 +283,8 @@ class _Worker:
         self._incoming, self._said = bytearray(), bytearray()
         try:
             self.send(order)
-            next(iter(self.messages(time.perf_counter() + LONGEST_START)))
+            self.deadline = time.perf_counter() + LONGEST_START
+            next(iter(self.messages()))
         except (Died, Late, BadRecord) as failure:
             self.end()
             lines = self.text().strip().splitlines()
@@ -286,8 +305,8 @@ class _Worker:
         except BrokenPipeError:
             raise Died(self._code()) from None
 
-    def messages(self, until: float) -> Iterator[dict[str, Any]]:
-        """What it says, as it says it, until that moment of time.perf_counter()."""
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """What it says, as it says it, until `deadline`, which may be moved while it speaks."""
         while True:
             while (end := self._incoming.find(b"\n")) >= 0:
                 line = bytes(self._incoming[:end])
@@ -301,7 +320,7 @@ class _Worker:
                 yield message
             if len(self._incoming) > 2 * LONGEST_LINE:
                 raise BadRecord("longer than any record")
-            if (left := until - time.perf_counter()) <= 0:
+            if (left := self.deadline - time.perf_counter()) <= 0:
                 raise Late
             # Somebody it started may hold its pipes open: then only its end is seen.
             ended = self._process.poll() is not None

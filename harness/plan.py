@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from fwpbench.harness.environment import command_line
-from fwpbench.harness.profiles import PROFILES, Profile
+from fwpbench.harness.profiles import Profile
 from fwpbench.harness.records import PROTOCOL, SCHEMA, key
 from fwpbench.harness.suite import Case, Suite
 from fwpbench.operators.errors import UserError
@@ -38,12 +39,20 @@ class Task:
             self.seed,
         )
 
-    def command(self, device: str, profile: str, plugins: Sequence[str] = ()) -> str:
+    def command(self, device: str, profile: Profile, plugins: Sequence[str] = ()) -> str:
         """What reproduces this record alone."""
-        words = ["run", self.suite, "--where", self.case.problem.every_word]
+        where = " ".join([self.case.problem.every_word, *self._conditions()])
+        words = ["run", self.suite, "--where", where]
         words += ["--implementations", self.implementation, "--device", device]
-        words += ["--profile", profile, "--seed", str(self.seed)]
+        words += ["--profile", profile.name, "--seed", str(self.seed)]
+        words += ["--data", ",".join(profile.data)] if profile.data else []
         return command_line([*words, *(word for path in plugins for word in ("--plugin", path))])
+
+    def _conditions(self) -> Iterator[str]:
+        """The parameters as a filter; a text that the filter has no words for is left out."""
+        for name, value in self.case.parameters.items():
+            if re.fullmatch("[A-Za-z]+", name) and re.fullmatch(r"[\w.+/-]+", str(value)):
+                yield f"{name}={value}"
 
 
 def task_as_json(task: Task) -> dict[str, Any]:
@@ -73,12 +82,12 @@ def make_tasks(
     where: str = "",
 ) -> list[Task]:
     """All tasks that pass the filter. Raises UserError where none does."""
-    condition = Where(where)
+    cases = [(name, case) for name, suite in suites.items() for case in suite.cases(profile)]
+    condition = Where(where, frozenset(word for _, case in cases for word in case.parameters))
     tasks = [
         Task(name, case, implementation, seed)
-        for name, suite in suites.items()
-        for case in suite.cases(profile)
-        if condition.matches(case.problem)
+        for name, case in cases
+        if condition.matches(case.problem, case.parameters)
         for implementation in implementations
     ]
     if not tasks:
@@ -140,11 +149,9 @@ def check_plan(plan: Mapping[str, Any]) -> None:
             raise UserError(f"plan.json is damaged: its {name!r} is {plan.get(name)!r}")
 
 
-def tasks_of(plan: Mapping[str, Any], suites: Mapping[str, Suite]) -> list[Task]:
+def tasks_of(plan: Mapping[str, Any], suites: Mapping[str, Suite], profile: Profile) -> list[Task]:
     """The tasks of a plan written earlier. Raises UserError where this version plans otherwise."""
-    tasks = make_tasks(
-        suites, plan["implementations"], PROFILES[plan["profile"]], plan["seed"], plan["where"]
-    )
+    tasks = make_tasks(suites, plan["implementations"], profile, plan["seed"], plan["where"])
     if plan.get("shard") is not None:
         wanted = set(plan["cases"])
         tasks = [task for task in tasks if task.key in wanted]

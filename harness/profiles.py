@@ -15,6 +15,8 @@ class Profile:
     #: A case is given up after this many seconds of sampling, never before `fewest` samples.
     longest: float
     fewest: int = 3
+    #: Data sets asked for by name; a suite takes those it knows, else its embedded one.
+    data: tuple[str, ...] = ()
 
     @property
     def limit(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from fwpbench.harness.device import Device
@@ -45,6 +46,14 @@ class Answer:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+#: Says how far a long case is: so much done, of so much, and a few words.
+Tell = Callable[[int, int, str], None]
+
+
+def tell_nobody(done: int, total: int, words: str) -> None:
+    """Where nobody waits for the case."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """Under which circumstances a case is answered."""
@@ -54,6 +63,14 @@ class Setting:
     seed: int
     #: Files given with --plugin.
     plugins: tuple[str, ...] = ()
+    #: Where the data sets lie that are not part of this package; --data-dir.
+    data_dir: Path | None = None
+    #: The folder where a long case keeps what it needs to be gone on with, under the key of the
+    #: record to come; None: it starts anew.
+    checkpoints: Path | None = None
+    task: str = ""
+    #: A case that tells is not hanging: its time limit starts anew.
+    tell: Tell = tell_nobody
 
 
 @dataclass(frozen=True)
@@ -64,3 +81,5 @@ class Suite:
     cases: Callable[[Profile], Sequence[Case]]
     answer: Callable[[Case, Implementation, Setting], Answer]
     metrics: Mapping[str, Metric]
+    #: The data sets it knows, by name (`Profile.data`).
+    data: Sequence[str] = ()

@@ -2,7 +2,7 @@
 
 Lines of JSON in both directions, because what comes back was written beside a stranger's code:
     in    an order (suites, plugins, device, profile, seed, threads, memory), then tasks
-    out   ready; then for each task: began, its origin, its record
+    out   ready; then for each task: began, its origin, how far it is, its record
 It ends when nothing more can come, and on Linux at once when its parent dies.
 """
 
@@ -15,9 +15,12 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 PR_SET_PDEATHSIG = 1
+#: What an order says of folders: paths, or null.
+FOLDERS = ("data_dir", "checkpoints")
 
 
 def main(orders: int, answers: int) -> None:
@@ -52,12 +55,25 @@ def _serve(order: dict[str, Any], incoming: IO[str], out: IO[str]) -> None:
     torch.set_num_threads(order["threads"])
     if order["memory"] is not None:
         _limit_memory(order["memory"])
-    device, profile = DEVICES[order["device"]](), Profile(**order["profile"])
-    setting = Setting(device, profile, order["seed"], plugins)
+    profile = Profile(**order["profile"] | {"data": tuple(order["profile"]["data"])})
+    data_dir, checkpoints = (order[name] and Path(order[name]) for name in FOLDERS)
 
     def say(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
         out.flush()
+
+    def tell(done: int, total: int, words: str) -> None:
+        say({"progress": [done, total, words]})
+
+    setting = Setting(
+        device=DEVICES[order["device"]](),
+        profile=profile,
+        seed=order["seed"],
+        plugins=plugins,
+        data_dir=data_dir,
+        checkpoints=checkpoints,
+        tell=tell,
+    )
 
     def log(task: Task, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

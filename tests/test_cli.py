@@ -522,7 +522,7 @@ def test_the_command_of_a_record_selects_that_record_alone(
 ) -> None:
     tasks = make_tasks({name: SUITES[name]}, list(IMPLEMENTATIONS), PROFILES["quick"], seed=3)
     for task in tasks[:: max(1, len(tasks) // 4)]:
-        words = shlex.split(task.command("cpu", "quick"))
+        words = shlex.split(task.command("cpu", PROFILES["quick"]))
         assert words[0] == "fwpbench"
         assert main([*words[1:], "--dry-run", "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == [task.key]

@@ -311,7 +311,7 @@ def plan(**changes: Any) -> dict[str, Any]:
 def test_the_tasks_of_a_plan_are_those_it_was_made_of() -> None:
     check_plan(plan())
     tasks = make_tasks({"speed": suite()}, ["right"], PROFILES["quick"], 0)
-    assert tasks_of(plan(), {"speed": suite()}) == tasks
+    assert tasks_of(plan(), {"speed": suite()}, PROFILES["quick"]) == tasks
 
 
 @pytest.mark.parametrize("protocol", [PROTOCOL + 1, PROTOCOL - 1, None, "1"])
@@ -322,7 +322,7 @@ def test_a_plan_of_another_protocol_is_not_gone_on_with(protocol: Any) -> None:
 
 def test_a_plan_of_other_cases_is_not_gone_on_with() -> None:
     with pytest.raises(UserError, match="whose cases differ"):
-        tasks_of(plan(cases=[]), {"speed": suite()})
+        tasks_of(plan(cases=[]), {"speed": suite()}, PROFILES["quick"])
 
 
 @pytest.mark.parametrize("name", ["suites", "implementations", "profile", "seed", "where", "cases"])

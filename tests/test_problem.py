@@ -317,3 +317,32 @@ def test_a_filter_that_means_nothing_says_why(text: str, sentence: str) -> None:
     with pytest.raises(UserError) as raised:
         Where(text)
     assert str(raised.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("trial=1", True),
+        ("trial=0,1", True),
+        ("trial=0", False),
+        ("trial!=0", True),
+        ("trial>=1 load<0.3", True),
+        ("load>0.3", False),
+        ("data=grammar", True),
+        ("data=gram*", True),
+        ("data!=grammar", False),
+        ("data>1", False),
+        ("pairs=3", False),  # a case without pairs has no value of it
+        ("rule=delta trial=1", True),
+    ],
+)
+def test_a_filter_may_speak_of_what_a_suite_varies_besides(text: str, passes: bool) -> None:
+    parameters = {"trial": 1, "load": 0.25, "data": "grammar"}
+    where = Where(text, frozenset({*parameters, "pairs"}))
+    assert where.matches(PROBLEM.replace(rule="delta"), parameters) == passes
+
+
+@pytest.mark.parametrize("text", ["trial>two", "trial<1,2", "trail=1"])
+def test_a_condition_on_a_parameter_is_checked(text: str) -> None:
+    with pytest.raises(UserError, match="trial"):
+        Where(text, frozenset({"trial"}))

@@ -7,6 +7,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fwpbench.commands.selection import (
     executor,
     make_setting,
     setting,
+    with_data,
 )
 from fwpbench.harness.engine import run_tasks
 from fwpbench.harness.environment import command_line, describe
@@ -45,7 +47,8 @@ def _planned(arguments: Namespace) -> int:
     if arguments.resume is not None:
         suites, tasks, here, path = _resumed(arguments)
     else:
-        suites, here = chosen_suites(arguments.suites), setting(arguments)
+        suites = chosen_suites(arguments.suites)
+        here = with_data(setting(arguments), arguments.data, arguments.data_dir, suites)
         tasks = make_tasks(
             suites,
             chosen_implementations(arguments.implementations),
@@ -80,7 +83,11 @@ def _run(
         score_the_gate(tasks, here, writer)
         with (
             make_reporter(left, silent=arguments.json) as reporter,
-            executor(here, writer.log, arguments.timeout) as execute,
+            executor(
+                replace(here, checkpoints=writer.path / "checkpoints", tell=reporter.tell),
+                writer.log,
+                arguments.timeout,
+            ) as execute,
         ):
             run_tasks(tasks, execute, writer, reporter)
     except (KeyboardInterrupt, BrokenPipeError):  # Ctrl-C, or `fwpbench run | head`
@@ -113,6 +120,7 @@ def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[st
         "suites": list(dict.fromkeys(task.suite for task in tasks)),
         "implementations": chosen_implementations(arguments.implementations),
         "device": here.device.kind,
+        "data": list(here.profile.data),
         "plugins": plugins.as_json(here.plugins),
         "arguments": command_line(arguments.words),
     }
@@ -141,6 +149,7 @@ def _resumed(
         ("--seed", arguments.seed),
         ("--plugin", arguments.plugin),
         ("--shard", arguments.shard),
+        ("--data", arguments.data),
     ):
         if given not in (None, "", []):
             raise UserError(f"--resume goes on with the plan that is there: leave {option} out")
@@ -150,7 +159,8 @@ def _resumed(
     suites = chosen_suites(plan["suites"])
     chosen_implementations(",".join(plan["implementations"]))  # a plugin may be missing here
     here = make_setting(plan["device"], plan["profile"], plan["seed"], paths_of(plan))
-    return suites, tasks_of(plan, suites), here, path
+    here = with_data(here, plan.get("data", ()), arguments.data_dir, suites)
+    return suites, tasks_of(plan, suites, here.profile), here, path
 
 
 def _show(tasks: Sequence[Task], as_json: bool) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fwpbench.harness.device import DEVICES, best_device
@@ -18,6 +19,7 @@ from fwpbench.operators.errors import UserError, unknown
 from fwpbench.operators.registry import Registry, Unloadable
 from fwpbench.plugins import shown
 from fwpbench.suites import SUITES
+from fwpbench.suites.data_sets import check_data, data_folder
 
 
 def chosen_suites(names: Iterable[str]) -> dict[str, Suite]:
@@ -63,6 +65,16 @@ def setting(arguments: Namespace) -> Setting:
     return make_setting(
         arguments.device, arguments.profile, arguments.seed, shown(arguments.plugin)
     )
+
+
+def with_data(
+    here: Setting, names: Iterable[str], folder: str | None, suites: Mapping[str, Suite]
+) -> Setting:
+    """The same, with data sets that are asked for and lie in this folder."""
+    asked, data_dir = tuple(dict.fromkeys(names)), data_folder(folder)
+    known = dict.fromkeys(name for suite in suites.values() for name in suite.data)
+    check_data(asked, list(known), data_dir)
+    return replace(here, profile=replace(here.profile, data=asked), data_dir=data_dir)
 
 
 def make_setting(

@@ -7,18 +7,18 @@ and would be another operator.
 
 from __future__ import annotations
 
-import hashlib
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor
+from torch import Tensor
 
 from fwpbench.operators import INPUT_FAMILIES
 from fwpbench.operators.feature_maps import orthogonal_projection
 from fwpbench.operators.features import features
 from fwpbench.operators.problem import Problem
 from fwpbench.operators.state import State
+from fwpbench.operators.streams import stream
 
 #: Tokens whose keys and values make up a state that goes in (softmax-attention: all T of decode).
 TOKENS_BEFORE = 16
@@ -49,17 +49,17 @@ def make_inputs(problem: Problem, *, seed: int, device: str | torch.device = "cp
     )
     gates = {}
     for name, per in p.operator.update_rule.gates.items():
-        g = _generator(seed, name)
+        g = stream(seed, name)
         shape = (p.B, p.tokens, p.H, *([p.D] if per == "feature" else []))
         draw = getattr(family, name)
         gates[name] = draw(torch.randn(shape, generator=g), g).to(device, p.arithmetic_dtype)
     projection = None
     if (M := p.operator.feature_map.projection_columns) is not None:
-        projection = orthogonal_projection(p.K, M, _generator(seed, "projection"))
+        projection = orthogonal_projection(p.K, M, stream(seed, "projection"))
         projection = projection.float().to(device, p.arithmetic_dtype)
     mask = None
     if p.masked:
-        mask = torch.rand(p.B, p.tokens, generator=_generator(seed, "mask")) > 0.25
+        mask = torch.rand(p.B, p.tokens, generator=stream(seed, "mask")) > 0.25
         mask = mask.to(device)
     state = _state_before(p, seed, projection, device) if p.state_in else None
     return Inputs(q if p.reads else None, k, v, gates, projection, state, mask)
@@ -67,23 +67,17 @@ def make_inputs(problem: Problem, *, seed: int, device: str | torch.device = "cp
 
 def _draw(problem: Problem, what: str, tokens: int, seed: int) -> Tensor:
     p, family = problem, INPUT_FAMILIES[problem.inputs]
-    g = _generator(seed, what)
+    g = stream(seed, what)
     size = p.V if what.startswith("v") else p.K
     x = torch.randn(p.B, tokens, p.H, size, generator=g)
     if what.startswith("v"):
         return family.values(x, g)
     if what.startswith("q") and family.queries_like_keys:
         # Ask for keys that are there: the same draw, in another order.
-        g = _generator(seed, what.replace("q", "k"))
+        g = stream(seed, what.replace("q", "k"))
         keys = family.keys(torch.randn(p.B, tokens, p.H, size, generator=g), g)
         return keys[:, torch.randperm(tokens, generator=g)]
     return family.keys(x, g)
-
-
-def _generator(seed: int, what: str) -> Generator:
-    """One stream a tensor, so that none depends on which others a rule has."""
-    digest = hashlib.sha256(f"{seed}/{what}".encode()).digest()
-    return Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def _state_before(

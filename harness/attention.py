@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.implementations.base import Implementation
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.operator import Operator
@@ -63,7 +64,7 @@ def fast_weight_attention(
     causal: bool = True,
     initial_state: State | None = None,
     return_state: Literal[False] = False,
-    implementation: str = "auto",
+    implementation: str | Implementation = "auto",
 ) -> Tensor: ...
 
 
@@ -83,7 +84,7 @@ def fast_weight_attention(
     causal: bool = True,
     initial_state: State | None = None,
     return_state: Literal[True],
-    implementation: str = "auto",
+    implementation: str | Implementation = "auto",
 ) -> tuple[Tensor | None, State]: ...
 
 
@@ -102,7 +103,7 @@ def fast_weight_attention(
     causal: bool = True,
     initial_state: State | None = None,
     return_state: bool = False,
-    implementation: str = "auto",
+    implementation: str | Implementation = "auto",
 ) -> Tensor | tuple[Tensor | None, State]:
     """Write every (k, v) into fast weights and read them with every q.
 
@@ -119,7 +120,8 @@ def fast_weight_attention(
         causal: False lets every token read all (encoders; sum and softmax-attention only).
         initial_state: a `State(S, z)` that an earlier call returned.
         return_state: return `(o, State)` instead of o. S: [B, H, D, V] in float32.
-        implementation: a name, or "auto" for the first that can (see `choose`).
+        implementation: a name, "auto" for the first that can (see `choose`), or an
+            `Implementation` that is in no table.
 
     Returns o: [B, T, H, V] in the dtype of v. Differentiable in every tensor but the mask.
     Raises UserError, naming the argument, what was expected and what came.
@@ -152,7 +154,7 @@ def fast_weight_attention(
     _check_rest(problem, projection, mask, initial_state, k)
     arithmetic = {name: gate.to(problem.arithmetic_dtype) for name, gate in gates.items()}
     inputs = Inputs(q, k, v, arithmetic, projection, initial_state, mask)
-    output = IMPLEMENTATIONS[_chosen(problem, implementation, k.device.type)].run(problem, inputs)
+    output = _chosen(problem, implementation, k.device.type).run(problem, inputs)
     if return_state:
         assert output.state is not None
         return output.o, output.state
@@ -160,16 +162,18 @@ def fast_weight_attention(
     return output.o
 
 
-def _chosen(problem: Problem, name: str, device: str) -> str:
-    if name != "auto":
-        if (reason := IMPLEMENTATIONS[name].refuses(problem, device)) is not None:
-            raise UserError(f"implementation={name!r} cannot do this: {reason} ({problem})")
-        return name
+def _chosen(problem: Problem, asked: str | Implementation, device: str) -> Implementation:
+    if asked != "auto":
+        chosen = IMPLEMENTATIONS[asked] if isinstance(asked, str) else asked
+        if (reason := chosen.refuses(problem, device)) is not None:
+            name = repr(asked if isinstance(asked, str) else asked.summary)
+            raise UserError(f"implementation={name} cannot do this: {reason} ({problem})")
+        return chosen
     choice = choose(problem, device)
     if choice.name is None:
         reasons = "; ".join(f"{who}: {why}" for who, why in choice.refusals.items())
         raise UserError(f"no implementation can do {problem}: {reasons}")
-    return choice.name
+    return IMPLEMENTATIONS[choice.name]
 
 
 def _wants_gradients(*tensors: Tensor | None) -> bool:
