@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.problem import Problem
 from fwpbench.suites import SUITES
+from tests import telling_suites
 from tests.ending_implementations import announce
 
 ROOT = Path(__file__).parent.parent
@@ -125,6 +127,39 @@ def test_what_ends_its_process_costs_its_own_record_and_one_start(
     assert "Segmentation fault" in told["segfault"].detail["log"][0], "and where it happened"
     assert any("ending_implementations.py" in line for line in told["segfault"].detail["log"])
     assert "log" not in told["exits"].detail
+
+
+def test_a_case_that_tells_how_far_it_is_may_take_longer_than_one_that_does_not(
+    tmp_path: Path,
+) -> None:
+    told = list[tuple[int, int, str]]()
+    setting = replace(
+        SETTING,
+        profile=replace(SETTING.profile, data=("a", "b")),
+        checkpoints=tmp_path / "kept",
+        data_dir=tmp_path,
+        tell=lambda *far: told.append(far),
+    )
+    limit = telling_suites.STEPS * telling_suites.PAUSE / 2
+    with Isolated("tests.telling_suites:SUITES", setting, limit=limit) as isolated:
+        told_all = isolated(task("reference", suite="tells"))
+        assert (told_all.status, told_all.reason) == ("ok", "")
+        assert told_all.seconds > limit
+        assert told == [(n + 1, telling_suites.STEPS, "at work") for n in range(len(told))]
+        assert len(told) == telling_suites.STEPS
+        assert told_all.detail == {
+            "task": told_all.key,
+            "checkpoints": str(tmp_path / "kept"),
+            "data_dir": str(tmp_path),
+            "data": ["a", "b"],
+        }
+        silent = isolated(task("reference", suite="falls-silent"))
+        assert (silent.status, silent.reason) == (
+            "timeout",
+            f"took longer than {limit:g} s and was ended",
+        )
+        cut = isolated(task("reference", suite="tells"), seconds=limit)
+        assert cut.status == "skipped"
 
 
 def test_what_ends_after_its_record_costs_none(plugins: Path) -> None:
