@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -44,7 +45,13 @@ examples:
   fwpbench run speed scaling --where "rule=sum,delta T>=1024"
   fwpbench run agreement speed --plugin my_kernel.py
   fwpbench run --dry-run                        what would be run, and nothing else
-  fwpbench run --resume runs/2026-11-22-101500
+  fwpbench run --budget 10m --output runs/a     what can be done in ten minutes
+  fwpbench run --resume runs/a --budget 1h30m   and what is left of it in ninety
+
+A budget counts from the start of the command to its end, the report included; starting and
+reporting take some seconds of it. Suites are run one after another, in the order of the plan, so it
+is the last ones that it leaves: choose suites or --where to have those first that matter. What was
+not run, or not to its end, is recorded as skipped; --resume runs it.
 
 A filter is a list of conditions that must all hold: name=value, name!=value, with commas between
 alternatives and * for anything; T, B, H, K and V also take <, <=, > and >=. Names: rule phi norm
@@ -122,11 +129,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # "α" must not end a run where the terminal has none
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    began = time.perf_counter()
     words = sys.argv[1:] if arguments is None else list(arguments)
     code = 0
     try:
         parsed = make_parser().parse_args(words)
-        parsed.words = words
+        parsed.words, parsed.began = words, began
         # What it prints may be cut off at any line; whether all is well is then not said.
         code = 130 if parsed.command in ("run", "check") else 0
         command = importlib.import_module(f"fwpbench.commands.{parsed.command}")
@@ -165,6 +173,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_selection(run)
     run.add_argument("--output", metavar="DIR", help="the run folder (default: runs/<time>)")
     run.add_argument("--resume", metavar="DIR", help="go on with a run that did not finish")
+    run.add_argument(
+        "--budget", type=_seconds, metavar="TIME",
+        help="end, report included, after so long: 90 (seconds), 10m, 1h30m",
+    )  # fmt: skip
     run.add_argument(
         "--shard", type=_shard, metavar="I/N", help="part I of N of the plan: 3/8; see merge"
     )
@@ -224,11 +236,16 @@ def _names(text: str) -> list[str]:
 
 
 def _seconds(text: str) -> float:
-    """90s, 10m, 1.5h."""
-    said = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
-    if said is None or not float(said[1]):
-        raise argparse.ArgumentTypeError(f"expected a time such as 90s, 10m or 1h, not {text!r}")
-    return float(said[1]) * {"s": 1, "m": 60, "h": 3600}[said[2]]
+    """90, 90s, 10m, 1.5h, 1h30m."""
+    number = r"(\d{1,9}(?:\.\d{1,9})?)"
+    said = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text)
+    parts = [float(part or 0) for part in said.groups()] if said else [0.0]
+    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if not seconds:
+        raise argparse.ArgumentTypeError(
+            f"expected a time such as 90 (seconds), 90s, 10m or 1h30m, not {text!r}"
+        )
+    return seconds
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -302,7 +319,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout", type=_seconds, metavar="TIME",
-        help="a case that takes longer hangs, and is ended: 90s, 10m, 1h (default: about 2m)",
+        help="a case that takes longer hangs, and is ended: 90s, 10m, 1h30m (default: about 2m)",
     )  # fmt: skip
     _add_plugin(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="of all inputs (default: 0)")

@@ -12,6 +12,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from fwpbench.harness.budget import Budget
 from fwpbench.harness.plan import Task
 from fwpbench.harness.records import Record
 from fwpbench.harness.statuses import STATUSES, group_of
@@ -23,8 +24,8 @@ EVERY = 10.0
 class Remaining:
     """The seconds left: what each suite's cases took so far, for those still to come."""
 
-    def __init__(self, tasks: Sequence[Task]):
-        self._left = Counter(task.suite for task in tasks)
+    def __init__(self, tasks: Sequence[Task], budget: Budget | None = None):
+        self._left, self._budget = Counter(task.suite for task in tasks), budget
         self._spent: dict[str, list[float]] = defaultdict(list)
 
     def add(self, record: Record) -> None:
@@ -40,6 +41,12 @@ class Remaining:
             known = self._spent.get(suite) or everything
             total += left * sum(known) / len(known)
         return total
+
+    def __str__(self) -> str:
+        said = f"about {duration(self.seconds())} left"
+        if self._budget is not None:
+            said += f", {duration(max(0.0, self._budget.left()))} of the budget"
+        return said
 
 
 class Reporter(Protocol):
@@ -75,8 +82,8 @@ class Silent:
 class Plain(Silent):
     """A line every few seconds, for logs and pipes: no control characters."""
 
-    def __init__(self, tasks: Sequence[Task]):
-        self._remaining = Remaining(tasks)
+    def __init__(self, tasks: Sequence[Task], budget: Budget | None = None):
+        self._remaining = Remaining(tasks, budget)
         self._last = self._begun = time.monotonic()
 
     def __call__(self, number: int, total: int, record: Record) -> None:
@@ -85,8 +92,7 @@ class Plain(Silent):
             print(f"{record.status}: {record.key}: {record.reason}", flush=True)
         if number == total or time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()
-            left = duration(self._remaining.seconds())
-            print(f"{number} of {total} · {record.suite} · about {left} left", flush=True)
+            print(f"{number} of {total} · {record.suite} · {self._remaining}", flush=True)
         self._begun = time.monotonic()
 
     def tell(self, done: int, total: int, words: str) -> None:
@@ -98,8 +104,8 @@ class Plain(Silent):
 class Live(Silent):
     """One line that is redrawn; what is wrong or crashed scrolls by above it."""
 
-    def __init__(self, tasks: Sequence[Task], console: Console):
-        self._remaining = Remaining(tasks)
+    def __init__(self, tasks: Sequence[Task], console: Console, budget: Budget | None = None):
+        self._remaining = Remaining(tasks, budget)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -126,7 +132,7 @@ class Live(Silent):
             completed=number,
             total=total,
             description=record.suite,
-            left=f"{duration(self._remaining.seconds())} left",
+            left=str(self._remaining),
         )
         self._begun = time.monotonic()
 
@@ -142,12 +148,12 @@ class Live(Silent):
         self._bar.stop()
 
 
-def make_reporter(tasks: Sequence[Task], *, silent: bool) -> Reporter:
+def make_reporter(tasks: Sequence[Task], budget: Budget | None = None, *, silent: bool) -> Reporter:
     if silent:
         return Silent()
     if sys.stdout.isatty():
-        return Live(tasks, Console())
-    return Plain(tasks)
+        return Live(tasks, Console(), budget)
+    return Plain(tasks, budget)
 
 
 def within(done: int, total: int, words: str, seconds: float) -> str:

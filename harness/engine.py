@@ -9,18 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from fwpbench.harness.plan import Task
 from fwpbench.harness.records import LONGEST_LINE, Record, to_line
 from fwpbench.harness.run_folder import RunWriter
-from fwpbench.harness.statuses import STATUSES
+from fwpbench.harness.statuses import SKIPPED, STATUSES
 from fwpbench.harness.suite import Answer, Setting, Suite
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.base import Implementation
 from fwpbench.operators.errors import unknown
+
+if TYPE_CHECKING:
+    from fwpbench.harness.budget import Budget
 
 Progress = Callable[[int, int, Record], None]
 #: Takes what a task printed, its traceback for one.
@@ -33,7 +36,10 @@ class Executor(Protocol):
     def facts(self) -> dict[str, str | int | float | bool | None]:
         """What the environment tells of it."""
 
-    def __call__(self, task: Task) -> Record: ...
+    def __call__(self, task: Task, seconds: float | None = None) -> Record:
+        """`seconds` are left of the run's budget: what takes longer is `skipped`, if it can be cut
+        off."""
+
     def __enter__(self) -> Executor: ...
     def __exit__(
         self,
@@ -44,7 +50,10 @@ class Executor(Protocol):
 
 
 class InProcess:
-    """Runs tasks here: for tests, and where there are no POSIX processes."""
+    """Runs tasks here: for tests, and where there are no POSIX processes.
+
+    Nothing can be cut off here, so a budget is overrun by what the case begun last still takes.
+    """
 
     def __init__(self, suites: Mapping[str, Suite], setting: Setting, log: Log | None = None):
         self._suites, self._setting, self._log = suites, setting, log
@@ -58,21 +67,40 @@ class InProcess:
     def __exit__(self, *_: object) -> None:
         """There is nothing to end."""
 
-    def __call__(self, task: Task) -> Record:
+    def __call__(self, task: Task, seconds: float | None = None) -> Record:
         return run_task(task, self._suites[task.suite], self._setting, self._log)
 
 
 def run_tasks(
-    tasks: Sequence[Task], execute: Executor, writer: RunWriter, progress: Progress
+    tasks: Sequence[Task],
+    execute: Executor,
+    writer: RunWriter,
+    progress: Progress,
+    budget: Budget | None = None,
 ) -> list[Record]:
-    """Run what has no record yet; Ctrl-C leaves every record before it in place."""
+    """Run what has no record yet; Ctrl-C leaves every record before it in place.
+
+    What is not begun when the budget is used up is skipped.
+    """
     left = [task for task in tasks if task.key not in writer.done]
-    records = []
-    for number, task in enumerate(left, start=1):
-        record = execute(task)
+    records: list[Record] = []
+    for task in left:
+        if budget is None:
+            record = execute(task)
+        elif (seconds := budget.left()) > 0:
+            record = execute(task, seconds)
+            if record.status == SKIPPED:
+                record = replace(record, reason=budget.reason)
+        else:
+            break
         writer.append(record)
         records.append(record)
-        progress(number, len(left), record)
+        progress(len(records), len(left), record)
+    if budget is not None:
+        # At once: thousands of lines, each waiting for the disk, are seconds that nobody gave.
+        skipped = [budget.skip(task) for task in left[len(records) :]]
+        writer.append(*skipped)
+        records += skipped
     return records
 
 

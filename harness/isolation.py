@@ -29,7 +29,7 @@ from fwpbench.harness.engine import Log, make_record
 from fwpbench.harness.environment import Value, memory_bytes, usable_cores
 from fwpbench.harness.plan import Task, task_as_json
 from fwpbench.harness.records import LONGEST_LINE, BadRecord, Record, from_own_line
-from fwpbench.harness.statuses import STATUSES
+from fwpbench.harness.statuses import SKIPPED, STATUSES
 from fwpbench.harness.suite import Answer, Setting
 from fwpbench.harness.worker import FOLDERS
 from fwpbench.operators.errors import UserError
@@ -52,6 +52,7 @@ _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from fwpbench.harness.worker import main; main(int(sys.argv[2]), int(sys.argv[3]))"
 )
+_CUT_OFF = Answer(SKIPPED, "the budget of the run was used up before it ended")
 _STATUS_OF = {
     signal.SIGSEGV: "illegal-access",
     signal.SIGBUS: "illegal-access",
@@ -118,44 +119,42 @@ class Isolated:
             self._worker = None
 
     def __call__(self, task: Task, seconds: float | None = None) -> Record:
-        """The record of a task. One that needs more than `seconds` is `skipped`: that is the budget
-        of the run, whereas `limit` is the case's own."""
+        """The record of a task. One that is not done in `seconds`, the start of a process included,
+        is `skipped`: they are what is left of the run's budget, whereas `limit` is the case's own.
+        """
+        started, clock, origin = datetime.now(UTC), time.perf_counter(), "unknown"
+        end = math.inf if seconds is None else clock + seconds
         if self._worker is not None and (self._suite != task.suite or self._worker.taken >= BATCH):
             self.close()
         self._suite = task.suite
-        started = datetime.now(UTC)
         try:
-            worker = self._give(task)
+            worker = self._give(task, end)
+        except Late:
+            took = time.perf_counter() - clock
+            return make_record(task, self._setting, origin, _CUT_OFF, started, took)
         except Died as death:
             raise UserError(
                 f"a process for {task.key} cannot be kept alive: {_ending(death.code)}"
             ) from None
-        clock, origin, record = time.perf_counter(), "unknown", None
-        limit = self.limit if seconds is None else max(0.0, min(self.limit, seconds))
+        clock, record = time.perf_counter(), None
         answer = Answer("runtime-error", "its process answered what is no record")
         try:
-            worker.deadline = clock + limit
+            worker.deadline = min(clock + self.limit, end)
             for message in worker.messages():
                 if isinstance(named := message.get("origin"), str):
                     origin = named
                 elif "progress" in message:
                     done, total, words = message["progress"]
                     self._setting.tell(int(done), int(total), str(words))
-                    now = time.perf_counter()
-                    left = math.inf if seconds is None else clock + seconds - now
-                    limit = min(self.limit, left)
-                    worker.deadline = now + limit
+                    worker.deadline = min(time.perf_counter() + self.limit, end)
                 elif "record" in message:
                     record = from_own_line(message["record"])
                     break
         except Died as death:
             answer = self._death(death.code, worker)
         except Late:
-            if seconds is not None and limit < self.limit:
-                answer = Answer("skipped", "the time budget was spent before it ended")
-            else:
-                reason = f"took longer than {limit:g} s and was ended"
-                answer = Answer("timeout", reason)
+            reason = f"took longer than {self.limit:g} s and was ended"
+            answer = _CUT_OFF if end <= worker.deadline else Answer("timeout", reason)
         except (BadRecord, TypeError, ValueError):
             pass
         if record is not None and record.key == task.key and record.status in STATUSES:
@@ -171,23 +170,28 @@ class Isolated:
             task, self._setting, origin, answer, started, time.perf_counter() - clock
         )
 
-    def _give(self, task: Task) -> _Worker:
-        """Hand the task to a worker that has begun it. One that died idle is replaced once."""
+    def _give(self, task: Task, end: float) -> _Worker:
+        """Hand the task to a worker that has begun it. One that died idle is replaced once.
+
+        Raises Late where that takes until `end`.
+        """
         for attempt in (1, 2):
             if self._worker is None:
-                self._worker = _Worker(self._order())
+                self._worker = _Worker(self._order(), end)
                 self.started += 1
                 self._say(task, self._worker.text())
             worker = self._worker
             try:
                 worker.send(task_as_json(task))
-                worker.deadline = time.perf_counter() + LONGEST_START
+                worker.deadline = min(time.perf_counter() + LONGEST_START, end)
                 for message in worker.messages():
                     if message.get("began") == task.key:
                         worker.taken += 1
                         return worker
             except (Died, Late, BadRecord) as failure:
                 self.close()
+                if isinstance(failure, Late) and time.perf_counter() >= end:
+                    raise
                 if attempt == 2:
                     raise Died(getattr(failure, "code", None)) from None
         raise AssertionError("unreachable")
@@ -253,9 +257,9 @@ def _with_log(answer: Answer, text: str) -> Answer:
 
 
 class _Worker:
-    """One process and its pipes. Raises Died and Late."""
+    """One process and its pipes. Raises Died and Late; Late also where it is not there by `end`."""
 
-    def __init__(self, order: dict[str, Any]):
+    def __init__(self, order: dict[str, Any], end: float):
         self.taken = 0
         #: Until when it may be silent, as a moment of time.perf_counter().
         self.deadline = 0.0
@@ -283,10 +287,12 @@ class _Worker:
         self._incoming, self._said = bytearray(), bytearray()
         try:
             self.send(order)
-            self.deadline = time.perf_counter() + LONGEST_START
+            self.deadline = min(time.perf_counter() + LONGEST_START, end)
             next(iter(self.messages()))
         except (Died, Late, BadRecord) as failure:
             self.end()
+            if isinstance(failure, Late) and time.perf_counter() >= end:
+                raise
             lines = self.text().strip().splitlines()
             why = _ending(failure.code) if isinstance(failure, Died) else "it did not answer"
             raise UserError(

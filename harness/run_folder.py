@@ -2,7 +2,7 @@
 
 The plan is written before anything is run; records are appended one line at a time and flushed, so
 that whatever ends a run, what was measured stays. A torn last line (the machine went down while it
-was written) is dropped and its case is run again.
+was written) is dropped and its case is run again, and so is what a budget left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from fwpbench.harness.records import SCHEMA, BadRecord, Record, from_line, to_line
+from fwpbench.harness.records import SCHEMA, BadRecord, Record, from_line, key, to_line
+from fwpbench.harness.statuses import SKIPPED
 from fwpbench.operators.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def keys_done(path: Path) -> set[str]:
-    """The keys of the records that a run has, read without validation."""
-    lines = _lines(path / "records.jsonl")
-    return {key for line in lines if (key := _key_of(line)) is not None}
+    """The keys of the records that need not be made (again), read without validation."""
+    told = map(_told, _lines(path / "records.jsonl"))
+    return {key for key, status in told if key is not None and status != SKIPPED}
 
 
 class RunWriter:
@@ -128,8 +129,10 @@ class RunWriter:
 
     @classmethod
     def resume(cls, path: Path) -> RunWriter:
+        """What the budget of an earlier run left is dropped, and so is a torn last line."""
         writer = cls.__new__(cls)
         read_plan(path)
+        _drop_skipped(path)
         writer._open(path)
         return writer
 
@@ -153,11 +156,11 @@ class RunWriter:
         _write(self.path / "gate.json.part", score)
         os.replace(self.path / "gate.json.part", self.path / "gate.json")
 
-    def append(self, record: Record) -> None:
-        """Add one line, whole or not at all: a disk that fills up leaves the records before it."""
-        line = to_line(record).encode() + b"\n"
+    def append(self, *records: Record) -> None:
+        """Add lines, all or none of them: a disk that fills up leaves the records before them."""
+        lines = b"".join(to_line(record).encode() + b"\n" for record in records)
         try:
-            self._file.write(line)
+            self._file.write(lines)
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -166,8 +169,8 @@ class RunWriter:
                 f"{self.path / 'records.jsonl'} cannot be written ({error.strerror}); every record "
                 f"before this one is kept. Make room, then: fwpbench run --resume {self.path}"
             ) from error
-        self._end += len(line)
-        self.done.add(record.key)
+        self._end += len(lines)
+        self.done |= {record.key for record in records if record.status != SKIPPED}
 
     def log(self, task: Task, text: str) -> None:
         """Keep what a task printed. A log that cannot be written costs no record."""
@@ -206,18 +209,38 @@ def _end_of_complete_lines(path: Path) -> int:
     return sum(len(line) + 1 for line in _lines(path))
 
 
-def _key_of(line: bytes) -> str | None:
-    """The key of a line, read without validation so that resuming needs no extra package."""
-    from fwpbench.harness.records import key
+def _drop_skipped(path: Path) -> None:
+    """Write the records anew without those of cases that the budget left: the file that was, or the
+    one that is to be, and nothing between, whenever this is cut short."""
+    file, new = path / "records.jsonl", path / "records.jsonl.new"
+    lines = _lines(file)
+    kept = [line for line in lines if _told(line)[1] != SKIPPED]
+    if len(kept) == len(lines):
+        return
+    try:
+        with open(new, "wb") as out:
+            out.writelines(line + b"\n" for line in kept)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(new, file)
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be written anew ({error.strerror}); it is as it was. Make room, then: "
+            f"fwpbench run --resume {path}"
+        ) from error
 
+
+def _told(line: bytes) -> tuple[str | None, str]:
+    """A line's key and status, read without validation so that resuming needs no extra package."""
     try:
         fields = json.loads(line)
-        return key(
+        told = key(
             fields["suite"],
             fields["problem"],
             fields["parameters"],
             fields["implementation"],
             fields["seed"],
         )
+        return told, str(fields.get("status"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+        return None, ""

@@ -16,6 +16,7 @@ from typing import Any
 from fwpbench.harness.plan import Task
 from fwpbench.harness.records import Record
 from fwpbench.harness.run_folder import Run, RunWriter
+from fwpbench.harness.statuses import SKIPPED
 from fwpbench.operators.errors import UserError
 
 #: What must be the same, or the records of one run would not be comparable.
@@ -130,11 +131,12 @@ def _check_whole(runs: Sequence[Run], shards: Sequence[Mapping[str, Any]]) -> No
 def _records(runs: Sequence[Run]) -> dict[str, Record]:
     records: dict[str, Record] = {}
     for run in runs:
-        mine = {record.key: record for record in run.records}
+        # What a budget left is missing like any other: a whole run has no case that was not run.
+        mine = {record.key: record for record in run.records if record.status != SKIPPED}
         if left := [key for key in run.plan["cases"] if key not in mine]:
             raise UserError(
                 f"{run.path} is not finished: {len(left)} of {len(run.plan['cases'])} records are "
-                f"missing. First: fwpbench run --resume {run.path}"
+                f"missing or skipped. First: fwpbench run --resume {run.path}"
             )
         records |= mine
     return records

@@ -17,6 +17,9 @@ class Status:
     fails_the_run: bool = False
 
 
+#: What the budget of a run left, to be run when it is resumed.
+SKIPPED = "skipped"
+
 STATUSES: dict[str, Status] = {
     "ok": Status("ok", "ran, and what it returned is right"),
     "incorrect": Status("wrong", "a returned tensor is further from the golden than allowed", True),
@@ -34,7 +37,7 @@ STATUSES: dict[str, Status] = {
     "unstable": Status("untrusted", "the time did not settle within ± 10 %"),
     "impossible": Status("untrusted", "faster than the measured roofline allows"),
     "throttled": Status("untrusted", "the clock dropped while it was timed"),
-    "skipped": Status("skipped", "the time budget was spent before its turn"),
+    SKIPPED: Status("skipped", "not run to its end: the budget of the run was used up"),
 }
 
 

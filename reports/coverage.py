@@ -53,7 +53,9 @@ class Cell:
     @property
     def title(self) -> str:
         if self.group == "ok":
-            return f"{self.ok} of {len(self.cases)} cases are right"
+            skipped = sum(case.group == "skipped" for case in self.cases)
+            said = f", {skipped} were skipped" if skipped else ""
+            return f"{self.ok} of {len(self.cases)} cases are right{said}"
         return clipped(cause(self.loudest), 160)
 
 
@@ -160,7 +162,8 @@ def _total(cells: Sequence[Cell | None]) -> tuple[Group, str] | None:
     if loudest == "cannot":
         return loudest, f"none of {len(there)}"
     if loudest == "ok":
-        return loudest, f"{groups['ok']} of {len(there)}"
+        skipped = f", {groups['skipped']} skipped" if groups["skipped"] else ""
+        return loudest, f"{groups['ok']} of {len(there)}{skipped}"
     return loudest, f"{groups[loudest]} {loudest}, {groups['ok']} of {len(there)} ok"
 
 

@@ -106,8 +106,11 @@ class Evidence:
     def implementations(self) -> dict[str, Implementation]:
         """The reference, what is in-tree, third-party; else in the order met. Colours follow."""
         origins: dict[str, str] = {}
-        for case in self.cases:
-            origins.setdefault(case.implementation, case.record.origin)
+        for (
+            case
+        ) in self.cases:  # one that was not loaded, as for a case that was skipped, says none
+            if origins.get(case.implementation, "unknown") == "unknown":
+                origins[case.implementation] = case.record.origin
         names = sorted(origins, key=lambda name: (name != "reference", origins[name] != "in-tree"))
         pairs = zip(names, styles(len(names)), strict=True)
         return {name: Implementation(name, origins[name], style) for name, style in pairs}

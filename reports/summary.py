@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from fwpbench.harness.run_folder import Run
-from fwpbench.harness.statuses import STATUSES, Group, group_of
+from fwpbench.harness.statuses import SKIPPED, STATUSES, Group, group_of
 from fwpbench.reports.coverage import MARKS, by_cause
 from fwpbench.reports.evidence import Case, Evidence
 from fwpbench.reports.findings import findings
@@ -22,7 +22,7 @@ GROUPS: dict[Group, str] = {
     "crashed": "did not come to an end",
     "untrusted": "ran, but the time cannot be trusted",
     "cannot": "not supported, or something is missing here",
-    "skipped": "the budget was spent",
+    "skipped": "the budget was used up",
 }
 #: Up to so many failures are listed unfolded.
 FEW = 4
@@ -91,8 +91,13 @@ def _failures(cases: Sequence[Case]) -> list[Failure]:
 def _verdict(evidence: Evidence, failed: Sequence[Case]) -> str:
     if not evidence.cases:
         return "There are no records yet: nothing was measured, so nothing can be said."
+    run = sum(case.group != "skipped" for case in evidence.cases)
+    if not run:
+        return "The budget was used up before anything was measured, so nothing can be said."
     if not failed:
-        return "Nothing was wrong, nothing crashed."
+        skipped = len(evidence.cases) - run
+        known = f" among the {count(run)} that were not skipped" if skipped else ""
+        return f"Nothing was wrong, nothing crashed{known}."
     wrong = sum(case.group == "wrong" for case in failed)
     parts = [f"{wrong:,} wrong"] if wrong else []
     parts += [f"{len(failed) - wrong:,} crashed"] if len(failed) > wrong else []
@@ -155,12 +160,17 @@ def _fact(name: str, value: Any) -> str:
 
 
 def _progress(run: Run) -> str:
-    """Says so where cases of the plan have no record."""
+    """Says so where cases of the plan have no record, or one that says that they were not run."""
     planned = {str(case) for case in _list(run.plan.get("cases"))}
     left = len(planned - {record.key for record in run.records}) if planned else 0
-    if not left:
-        return ""
-    return f"{count(left)} of {plural(len(planned), 'planned case')} have no record: interrupted?"
+    if left:
+        of = plural(len(planned), "planned case")
+        return f"{count(left)} of {of} have no record: interrupted?"
+    skipped = [record for record in run.records if record.status == SKIPPED]
+    if skipped:
+        of = plural(len(run.records), "case")
+        return f"{count(len(skipped))} of {of} were skipped: {clipped(skipped[-1].reason)}"
+    return ""
 
 
 def _list(value: Any) -> list[Any]:

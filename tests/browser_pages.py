@@ -107,6 +107,17 @@ def interrupted() -> list[Run]:
     return [replace(whole, records=whole.records[:7], complaints=["runs/made-up: a bad line"])]
 
 
+def used_up(done: int) -> list[Run]:
+    """A run whose budget was used up after so many records."""
+    records = some()
+    left = [
+        replace(one, status="skipped", reason="the budget of 10 min was used up (made up)",
+                origin="unknown", metrics={}, samples={}, detail={})
+        for one in records[done:]
+    ]  # fmt: skip
+    return [sample.run_of([*records[:done], *left])]
+
+
 def only(suite: str) -> list[Run]:
     return [sample.run_of(of(suite)[:60])]
 
@@ -117,6 +128,8 @@ RUNS: dict[str, Callable[[], list[Run]]] = {
     "no records": lambda: [sample.run_of([])],
     "no plan, no environment": lambda: [sample.run_of(some(), plan={}, environment={})],
     "interrupted": interrupted,
+    "a budget used up": partial(used_up, 11),
+    "a budget of nothing": partial(used_up, 0),
     "two devices": two_devices,
     "all failed": lambda: [sample.run_of(failing(list(everything())[:4500]))],
     "hostile": hostile,

@@ -25,17 +25,20 @@ from fwpbench.cli import KINDS, main, make_parser
 from fwpbench.commands import check, run
 from fwpbench.commands.run import score_the_gate
 from fwpbench.commands.selection import make_setting
+from fwpbench.harness.budget import Budget
 from fwpbench.harness.engine import InProcess
 from fwpbench.harness.plan import Task, make_tasks
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.records import SCHEMA, Record, to_line
 from fwpbench.harness.run_folder import Run, RunWriter, read_run
+from fwpbench.harness.suite import Setting
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.base import Output
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
 from fwpbench.progress import Live, Plain, Remaining, duration, groups
 from fwpbench.suites import SUITES
+from tests.simulated_device import SimulatedDevice
 
 ROOT = Path(__file__).parent.parent
 #: Twelve records, quickly.
@@ -120,8 +123,9 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "a seed": (["run", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
     "a negative seed": (["run", "--seed", "-1"], "--seed must be at least 0"),
     "a giant seed": (["run", "--seed", str(2**63)], "below 2**63"),
-    "a timeout": (["run", "--timeout", "soon"], "expected a time such as 90s, 10m or 1h, not 'soo"),
-    "a timeout of nothing": (["check", "--timeout", "0s"], "such as 90s, 10m or 1h, not '0s'"),
+    "a timeout": (["run", "--timeout", "soon"], "10m or 1h30m, not 'soon'"),
+    "a timeout of nothing": (["check", "--timeout", "0s"], "90s, 10m or 1h30m, not '0s'"),
+    "a budget": (["run", "--budget", "10min"], "expected a time such as 90 (seconds), 90s, 10m or"),
     "a part": (["run", "--shard", "3/2"], "expected a part such as 1/8, 2/8 … 8/8, not '3/2'"),
     "a part of few": (
         ["run", "stability", "--where", "rule=sum", "--shard", "9/9"],
@@ -513,6 +517,42 @@ def full_after(writes: int) -> Callable[[int], None]:
     return fsync
 
 
+# Budgets
+
+
+def test_what_a_budget_left_is_said_and_run_by_the_command_it_names(
+    finished: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *SMALL, "--output", "my run", "--budget", "0.001"]) == 0
+    said = capsys.readouterr().out
+    reason = 'the budget of 0.001 s was used up; go on with: fwpbench run --resume "my run"'
+    assert f"12 skipped: {reason}\n" in said
+    assert (
+        "12 of 12 cases were skipped: the budget of" in (folder / "my run/report.html").read_text()
+    )
+    assert keys(Path("my run")) == keys(finished)
+    resume = shlex.split(said.partition("go on with: fwpbench ")[2].splitlines()[0])
+    assert main([*resume, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == keys(finished)
+    assert main([*resume, "--budget", "0.001", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["groups"], summary["skipped"]) == ({"skipped": 12}, reason)
+    assert main([*resume, "--budget", "10m", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"] == {"ok": 12}
+    assert keys(Path("my run")) == keys(finished)
+
+
+def test_a_machine_that_only_measures_has_budgets_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load() -> None:
+        raise ModuleNotFoundError("No module named 'altair'", name="altair")
+
+    monkeypatch.setattr(run, "load", load)
+    assert main(["run", *SMALL, "--output", "run", "--budget", "10m", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"] == {"ok": 12}
+
+
 # The command that makes a record again
 
 
@@ -643,6 +683,16 @@ def test_plain_progress_counts_up_and_down(
     assert len(lines) == len(timed)
     assert lines[0] == "1 of 12 · agreement · about 1 min 17 s left"
     assert lines[-1] == "12 of 12 · agreement · about 0 s left"
+
+
+def test_progress_shows_what_is_left_of_a_budget(records: list[Record]) -> None:
+    here = Setting(SimulatedDevice([]), PROFILES["quick"], 0)
+    budget = Budget(90.4, here, "fwpbench run --resume it")
+    remaining = Remaining(tasks_like(records), budget)
+    remaining.add(replace(records[0], seconds=10.0))
+    assert str(remaining) == "about 1 min 50 s left, 1 min 30 s of the budget"
+    late = Remaining(tasks_like(records), Budget(1.0, here, "", taken=9.0))
+    assert str(late) == "about 0 s left, 0 s of the budget"
 
 
 def test_plain_progress_is_sparse(

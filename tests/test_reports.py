@@ -171,6 +171,27 @@ def test_findings_are_what_was_made_up(sentence: str) -> None:
     assert sentence in seen("everything").said("summary")
 
 
+def test_what_a_budget_left_is_counted_and_never_taken_for_right() -> None:
+    run = RUNS["a budget used up"]()[0]
+    skipped = [record for record in run.records if record.status == "skipped"]
+    said = seen("a budget used up").said("summary")
+    of = f"{len(skipped)} of {len(run.records)} cases were skipped: "
+    assert f"{of}the budget of 10 min was used up (made up)" in said
+    assert "Nothing was wrong, nothing crashed among the 11 that were not skipped." in said
+    assert "skipped: the budget of 10 min" in seen("a budget of nothing").said("summary")
+    assert "before anything was measured, so nothing can be said." in seen(
+        "a budget of nothing"
+    ).said("summary")
+    assert "✓" not in seen("a budget of nothing").said("coverage")
+
+
+def test_an_origin_that_a_skipped_case_does_not_know_is_that_of_another() -> None:
+    first, *rest = [one for one in some() if one.implementation == "chunked"]
+    unknown = replace(first, status="skipped", origin="unknown")
+    evidence = read([sample.run_of([unknown, *rest])])
+    assert evidence.implementations["chunked"].origin == "in-tree"
+
+
 def test_what_is_wrong_or_untrusted_is_never_ranked() -> None:
     wrong = [
         replace(one, status="incorrect", reason="made up")

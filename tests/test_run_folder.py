@@ -100,6 +100,67 @@ def test_resuming_knows_what_is_done_without_validating(
     assert writer.done == {record(seed).key for seed in range(3)}
 
 
+# What a budget left
+
+
+def skipped(seed: int) -> Record:
+    return record(seed, status="skipped", reason="the budget was used up")
+
+
+@pytest.fixture
+def ended(run: Path) -> Path:
+    """A run with three records, a line that is none, two that were skipped, and a torn one."""
+    with open(run / "records.jsonl", "ab") as file:
+        file.write(b"{\n")
+    writer = RunWriter.resume(run)
+    writer.append(skipped(3), skipped(4))
+    assert writer.done == {record(seed).key for seed in range(3)}
+    writer.close()
+    with open(run / "records.jsonl", "ab") as file:
+        file.write(to_line(record(5)).encode()[:100])
+    return run
+
+
+def test_what_was_skipped_is_recorded_until_it_is_resumed(ended: Path) -> None:
+    before = (ended / "records.jsonl").read_bytes()
+    assert read_run(ended).records == [*map(record, range(3)), skipped(3), skipped(4)]
+    assert keys_done(ended) == {record(seed).key for seed in range(3)}
+    writer = RunWriter.resume(ended)
+    kept = b"".join(line + b"\n" for line in before.split(b"\n")[:4])
+    assert (ended / "records.jsonl").read_bytes() == kept, "byte by byte what was there"
+    writer.append(record(3))
+    writer.close()
+    assert read_run(ended).records == [record(seed) for seed in range(4)]
+
+
+class Killed(BaseException):
+    """Nothing that follows is run."""
+
+
+@pytest.mark.parametrize("end", [OSError(errno.ENOSPC, "No space left on device"), Killed()])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_an_interruption_while_skipped_records_are_dropped_loses_nothing(
+    ended: Path, step: str, end: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (ended / "records.jsonl").read_bytes()
+
+    def ends(*_: object) -> None:
+        raise end
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, ends)
+        with pytest.raises((UserError, Killed)) as raised:
+            RunWriter.resume(ended)
+    if isinstance(end, OSError):
+        assert f"fwpbench run --resume {ended}" in str(raised.value)
+    assert (ended / "records.jsonl").read_bytes() == before
+    writer = RunWriter.resume(ended)
+    writer.append(record(3))
+    writer.close()
+    assert read_run(ended).records == [record(seed) for seed in range(4)]
+    assert not (ended / "records.jsonl.new").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b"1" * 5000, b"[]", b"7"])
 @pytest.mark.parametrize("name", ["plan.json", "environment.json"])
 def test_a_plan_or_environment_that_cannot_be_read_is_said_so(

@@ -90,7 +90,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "another number": (("1", "half"), "are shards of different plans: 1/3 of "),
     "a whole run": (("1", "whole"), "is no shard: it was not made by fwpbench run --shard"),
     "no run": (("1", "nowhere"), "nowhere is not a run"),
-    "unfinished": (("1", "2", "torn"), "torn is not finished: 1 of 4 records are missing. First:"),
+    "unfinished": (("1", "2", "torn"), "torn is not finished: 1 of 4 records are missing or "),
+    "skipped": (("1", "2", "left"), "left is not finished: 2 of 4 records are missing or skipped"),
     "elsewhere": (("1", "2", "moved"), "cannot be one run: their device is "),
     "damaged": (("1", "2", "damaged"), "is damaged: its 'shard' cannot be used"),
 }
@@ -102,10 +103,11 @@ def test_what_does_not_make_one_run_is_refused_with_a_sentence(
 ) -> None:
     given, sentence = REFUSED[name]
     folder = Path(shutil.copytree(made, tmp_path / "copy"))
-    for copy in ("torn", "moved", "damaged"):
+    for copy in ("torn", "left", "moved", "damaged"):
         shutil.copytree(made / "3", folder / copy)
     lines = (folder / "torn/records.jsonl").read_bytes()
     (folder / "torn/records.jsonl").write_bytes(lines[:-5])
+    (folder / "left/records.jsonl").write_bytes(lines.replace(b'"ok"', b'"skipped"', 2))
     change(folder / "moved/environment.json", device="an abacus")
     change(folder / "damaged/plan.json", shard={"number": 3, "of": 3})
     words = ["merge", *paths(folder, *given), "--output", str(tmp_path / "run")]

@@ -7,6 +7,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,26 @@ from fwpbench.commands.selection import (
     setting,
     with_data,
 )
+from fwpbench.harness.budget import Budget, in_words
 from fwpbench.harness.engine import run_tasks
 from fwpbench.harness.environment import command_line, describe
 from fwpbench.harness.plan import Task, as_json, check_plan, make_tasks, tasks_of
 from fwpbench.harness.records import Record, from_own_line
 from fwpbench.harness.run_folder import Run, RunWriter, keys_done, read_plan, read_run
 from fwpbench.harness.shard import shard_as_json, shard_of
-from fwpbench.harness.statuses import STATUSES
+from fwpbench.harness.statuses import SKIPPED, STATUSES
 from fwpbench.harness.suite import Setting, Suite
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.operator import enumerate_operators
 from fwpbench.plugins import paths_of, plugged, shown
 from fwpbench.progress import duration, groups, make_reporter
+from fwpbench.reports import build_report, load
 from fwpbench.terminal import console, table
+
+#: How long the end of the process takes, of its start: torch is as slow to leave as to come.
+LEAVING = 0.5
+#: What a suite adds to a report, of what it took to load what draws it: 0.1 to 0.4 on two cores.
+DRAWING_A_SUITE = 0.25
 
 
 def main(arguments: Namespace) -> int:
@@ -78,18 +86,22 @@ def _run(
 ) -> int:
     left = [task for task in tasks if task.key not in writer.done]
     try:
+        budget = _budget(tasks, here, writer.path, arguments)
         if not arguments.json:
-            print(f"{len(left)} records to make on {here.device.name} → {writer.path}", flush=True)
-        score_the_gate(tasks, here, writer)
+            within = f" in {in_words(budget.seconds)}" if budget else ""
+            on = f"on {here.device.name}{within} → {writer.path}"
+            print(f"{len(left)} records to make {on}", flush=True)
+        if budget is None or budget.left() > 0:
+            score_the_gate(tasks, here, writer)
         with (
-            make_reporter(left, silent=arguments.json) as reporter,
+            make_reporter(left, budget, silent=arguments.json) as reporter,
             executor(
                 replace(here, checkpoints=writer.path / "checkpoints", tell=reporter.tell),
                 writer.log,
                 arguments.timeout,
             ) as execute,
         ):
-            run_tasks(tasks, execute, writer, reporter)
+            run_tasks(tasks, execute, writer, reporter, budget)
     except (KeyboardInterrupt, BrokenPipeError):  # Ctrl-C, or `fwpbench run | head`
         print(
             f"\ninterrupted: {len(writer.done)} of {len(tasks)} records are kept. Go on with:\n"
@@ -100,6 +112,27 @@ def _run(
     finally:
         writer.close()
     return _conclude(writer.path, arguments.json)
+
+
+def _budget(
+    tasks: Sequence[Task], here: Setting, path: Path, arguments: Namespace
+) -> Budget | None:
+    """What was asked for, less what it took to come here and what will follow the last case.
+
+    How long that takes depends on the machine and on who else uses it, so it is counted in times of
+    what was seen to take long here.
+    """
+    if arguments.budget is None:
+        return None
+    starting = -arguments.began + (clock := time.perf_counter())
+    aside = LEAVING * starting
+    with suppress(ModuleNotFoundError):  # then there will be no report
+        load()
+        loading = time.perf_counter() - clock
+        aside += DRAWING_A_SUITE * loading * len({task.suite for task in tasks})
+    resume = command_line(["run", "--resume", str(path)])
+    taken = time.perf_counter() - arguments.began
+    return Budget(arguments.budget, here, resume, taken + aside)
 
 
 def score_the_gate(tasks: Sequence[Task], here: Setting, writer: RunWriter) -> None:
@@ -179,6 +212,7 @@ def _conclude(path: Path, as_json: bool) -> int:
     for complaint in run.complaints:
         print(f"not read: {complaint}", file=sys.stderr)
     failed = [record for record in run.records if STATUSES[record.status].fails_the_run]
+    skipped = [record for record in run.records if record.status == SKIPPED]
     report, complaint = _report(run, path)
     if as_json:
         summary = {
@@ -187,10 +221,11 @@ def _conclude(path: Path, as_json: bool) -> int:
             "records": len(run.records),
             "groups": groups(run.records),
             "failed": [{"key": r.key, "status": r.status, "reason": r.reason} for r in failed],
+            **({"skipped": skipped[-1].reason} if skipped else {}),
         }
         print(json.dumps(summary, ensure_ascii=False))
     else:
-        _print_summary(run.records, failed)
+        _print_summary(run.records, failed, skipped)
         print(complaint or f"report: {report}")
     return 1 if failed else 0
 
@@ -204,8 +239,6 @@ def _read(path: Path) -> Run:
 
 
 def _report(run: Run, path: Path) -> tuple[Path | None, str]:
-    from fwpbench.reports import build_report
-
     try:
         return build_report([run], path / "report.html"), ""
     except ModuleNotFoundError as error:
@@ -220,7 +253,9 @@ def _report(run: Run, path: Path) -> tuple[Path | None, str]:
         )
 
 
-def _print_summary(records: Sequence[Record], failed: Sequence[Record]) -> None:
+def _print_summary(
+    records: Sequence[Record], failed: Sequence[Record], skipped: Sequence[Record]
+) -> None:
     rows = table("suite", *(columns := list(groups(records))), "time", title="records")
     for suite in dict.fromkeys(record.suite for record in records):
         mine = [record for record in records if record.suite == suite]
@@ -230,4 +265,6 @@ def _print_summary(records: Sequence[Record], failed: Sequence[Record]) -> None:
     console().print(rows)
     for record in failed:
         print(f"{record.status}: {record.reason}\n  {record.command}")
+    if skipped:
+        print(f"{len(skipped)} skipped: {skipped[-1].reason}")
     print("nothing wrong, nothing crashed" if not failed else f"{len(failed)} failed")
