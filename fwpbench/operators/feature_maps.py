@@ -36,11 +36,11 @@ class FeatureMap:
 
     def size(self, K: int) -> int:
         """D, the width of φ for keys of size K."""
-        x = torch.empty(1, K, device="meta")
-        projection = None
-        if self.projection_columns is not None:
-            projection = torch.empty(K, self.projection_columns, device="meta")
-        return self(x, projection).shape[-1]
+        M = self.projection_columns
+        # Meta tensors take no memory, but make torch import its compiler: seconds in every process.
+        device = "cpu" if K <= 1024 and (M or 0) <= 4096 else "meta"
+        projection = None if M is None else torch.zeros(K, M, device=device)
+        return self(torch.zeros(1, K, device=device), projection).shape[-1]
 
     def __call__(
         self,
