@@ -49,7 +49,7 @@ PUBLISHED_SEED = 1
 SOFTMAX = Operator("softmax-attention", "identity", "none")
 TANH_FWM = Operator("fwm", "tanh", "none")
 #: What the paper compares, setting by setting.
-OPERATORS = {
+OPERATORS: dict[int, list[Operator]] = {
     1: [
         SOFTMAX,
         *(Operator("sum", phi, "attention") for phi in ("elu+1", "dpfp-1", "dpfp-2")),
@@ -61,7 +61,7 @@ OPERATORS = {
         TANH_FWM,
     ],
 }
-SIZES = {
+SIZES: dict[str, dict[int, tuple[int, ...]]] = {
     "quick": {1: (20, 40), 2: (20,)},
     "standard": {1: (20, 40, 60), 2: (20, 40, 60)},
     "full": {1: tuple(range(20, 601, 20)), 2: tuple(range(20, 201, 20))},
@@ -152,7 +152,8 @@ class Training:
         """½ ‖v − o‖² of every query, [B Q]."""
         pairs, queries = Pairs(*(x.to(self.device) for x in pairs)), queries.to(self.device)
         wanted = torch.nn.functional.one_hot(last_values(pairs, queries), self.problem.V)
-        return (self.model(pairs, queries) - wanted).square().sum(-1) / 2
+        losses: Tensor = (self.model(pairs, queries) - wanted).square().sum(-1) / 2
+        return losses
 
     def state(self) -> dict[str, Any]:
         return {

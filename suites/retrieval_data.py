@@ -117,16 +117,14 @@ class Published:
         return Pairs(keys, values)
 
     def state(self) -> dict[str, Any]:
-        _, words, place, has_gauss, gauss = self._random.get_state()
-        return {
-            "words": torch.from_numpy(words.astype("int64")),
-            "place": place,
-            "gauss": [has_gauss, gauss],
-        }
+        """uint32 words as int64, which every torch can keep."""
+        state: Any = self._random.get_state(legacy=False)
+        words, place = state["state"]["key"], state["state"]["pos"]
+        return {"words": torch.from_numpy(words.astype("int64")), "place": int(place)}
 
     def load(self, state: dict[str, Any]) -> None:
         words = state["words"].numpy().astype("uint32")
-        self._random.set_state(("MT19937", words, state["place"], *state["gauss"]))
+        self._random.set_state(("MT19937", words, state["place"]))
 
 
 def last_values(pairs: Pairs, queries: Int[Tensor, "B Q"]) -> Int[Tensor, "B Q"]:
