@@ -16,11 +16,14 @@ from importlib.resources import files
 from fwpbench.operators.operator import Operator
 from fwpbench.suites.training import Curve
 
+#: Evaluations without a new minimum after which a training ends.
+PATIENCE = 11
+
 
 @dataclass(frozen=True)
 class PublishedRun:
     """`curve` maps steps to the evaluated loss; empty for S > 60. `stop_reason` is criterion,
-    patience(11) or interrupted."""
+    patience or interrupted."""
 
     best: float
     last: float
@@ -59,13 +62,19 @@ def _runs() -> dict[_Name, PublishedRun]:
             float(row["best_eval_loss"]),
             float(row["last_eval_loss"]),
             int(row["final_step"]),
-            row["stop_reason"],
+            _reason(row["stop_reason"]),
         )
         for row in _rows("retrieval.csv")
     }
     for row in _rows("retrieval_curves.csv"):
         runs[_name(row)].curve[int(row["step"])] = float(row["eval_loss"])
     return runs
+
+
+def _reason(logged: str) -> str:
+    """patience(n) counts the evaluations without a new minimum at the end of the log."""
+    word, _, count = logged.rstrip(")").partition("(")
+    return "interrupted" if word == "patience" and int(count) < PATIENCE else word
 
 
 def _rows(file: str) -> list[dict[str, str]]:

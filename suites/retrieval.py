@@ -25,7 +25,7 @@ from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
 from fwpbench.operators.streams import stream
 from fwpbench.suites.named_operators import NAMED_OPERATORS
-from fwpbench.suites.published_retrieval import published_run, relative_differences
+from fwpbench.suites.published_retrieval import PATIENCE, published_run, relative_differences
 from fwpbench.suites.retrieval_data import (
     SEQUENCES,
     Drawn,
@@ -41,8 +41,8 @@ from fwpbench.suites.timed import wrong
 from fwpbench.suites.training import Curve, train
 
 STEPS, EVERY = 100_000, 100
-#: A training ends at this loss, or after this many evaluations without a new minimum.
-SOLVED, PATIENCE = 0.001, 11
+#: A training ends at this loss, or after PATIENCE evaluations without a new minimum.
+SOLVED = 0.001
 #: Of torch and of NumPy, in every published run.
 PUBLISHED_SEED = 1
 
@@ -119,7 +119,6 @@ class Training:
     def __init__(
         self,
         problem: Problem,
-        setting: int,
         implementation: str | Implementation,
         *,
         model: Generator,
@@ -170,8 +169,8 @@ class Training:
 
 def training_of(case: Case, implementation: str | Implementation, setting: Setting) -> Training:
     """The program of a case, before its first step."""
-    problem, which, trial = case.problem, int(case.parameters["setting"]), case.parameters["trial"]
-    task = Task(which, problem.V)
+    problem, trial = case.problem, case.parameters["trial"]
+    task = Task(int(case.parameters["setting"]), problem.V)
     model: Generator
     data: Drawn
     if trial == 0:
@@ -179,9 +178,7 @@ def training_of(case: Case, implementation: str | Implementation, setting: Setti
     else:
         model = stream(setting.seed, f"model {trial}")
         data = Vectorised(task, stream(setting.seed, f"data {trial}"))
-    return Training(
-        problem, which, implementation, model=model, data=data, device=setting.device.kind
-    )
+    return Training(problem, implementation, model=model, data=data, device=setting.device.kind)
 
 
 def stopped(curve: Curve) -> str | None:

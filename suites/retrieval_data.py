@@ -124,7 +124,7 @@ class Published:
 
     def load(self, state: dict[str, Any]) -> None:
         words = state["words"].numpy().astype("uint32")
-        self._random.set_state(("MT19937", words, state["place"]))
+        self._random.set_state(("MT19937", words, state["place"], 0, 0.0))
 
 
 def last_values(pairs: Pairs, queries: Int[Tensor, "B Q"]) -> Int[Tensor, "B Q"]:

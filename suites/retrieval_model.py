@@ -39,7 +39,7 @@ class Affine(nn.Module):
         """As torch.nn.Linear draws its weight and bias for itself."""
         bound = self.weight.shape[1] ** -0.5
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5), generator=generator)
-        self.bias.uniform_(-bound, bound, generator=generator)
+        nn.init.uniform_(self.bias, -bound, bound, generator=generator)
 
     def of_pairs(
         self, embedding: Float[Tensor, "S e"], pairs: Pairs
@@ -100,7 +100,7 @@ class Retrieval(nn.Module):
             if softmax:
                 nn.init.xavier_uniform_(affine.weight, generator=g)
             else:
-                affine.weight.uniform_(-(K**-0.5), K**-0.5, generator=g)
+                nn.init.uniform_(affine.weight, -(K**-0.5), K**-0.5, generator=g)
 
     def forward(self, pairs: Pairs, queries: Int[Tensor, "B Q"]) -> Float[Tensor, "B Q S"]:
         """What the fast weights answer after all pairs."""
