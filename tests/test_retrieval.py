@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from fwpbench.harness.device import CpuDevice
+from fwpbench.harness.golden import Run
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.suite import Case, Setting
 from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.implementations.base import Implementation, Output
+from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.operator import Operator
+from fwpbench.operators.problem import Problem
 from fwpbench.suites import SUITES, training
 from fwpbench.suites.published_retrieval import published_run, relative_differences
 from fwpbench.suites.retrieval import STEPS, Training, cases, stopped, training_of
@@ -57,9 +61,9 @@ def curve_of(case: Case, implementation: str, steps: int = STEPS) -> Curve:
 
 # The published curves
 
-#: Every deterministic φ at S = 20; how far any evaluation may be from the authors' log. None: the
-#: drift is told, not judged: in 40 tokens of the delta rule on dpfp's products, rounding in another
-#: order of additions grows from step to step.
+#: Every deterministic φ at S = 20, and how far any evaluation may be from the authors' log. None:
+#: only the first is judged and two more are told, because rounding in another order than the token
+#: loop's grows from step to step there (docs/conformance.md has the whole curves).
 CURVES = [
     (1, SOFTMAX, 1e-2),
     (1, Operator("sum", "elu+1", "attention"), 1e-2),
@@ -78,11 +82,12 @@ def test_a_training_with_the_published_seed_repeats_the_authors_log(
 ) -> None:
     run = published_run(setting, operator, 20)
     assert run is not None
-    curve = curve_of(case_of(setting, operator), "auto")
+    steps = STEPS if allowed is not None else 300
+    curve = curve_of(case_of(setting, operator), "auto", steps)
     away = relative_differences(curve, run)
     print(
         f"setting {setting} {operator}: {len(away)} evaluations, first {away[0]:.1e}, "
-        f"worst {max(away):.1e}, stopped at {curve.steps[-1]} (published: {run.steps})"
+        f"worst {max(away):.1e}, ended at {curve.steps[-1]} (published: {run.steps})"
     )
     assert away[0] <= 1e-3
     if allowed is not None:
@@ -91,8 +96,8 @@ def test_a_training_with_the_published_seed_repeats_the_authors_log(
         assert stopped(curve) == run.stop_reason
 
 
-#: Its norm clip makes every token wait, and only the token loop knows it: two evaluations.
 def test_the_fast_weight_memory_begins_as_in_the_authors_log() -> None:
+    """Its norm clip makes every token wait, so that only the token loop can: two evaluations."""
     operator = Operator("fwm", "dpfp-1", "none")
     run = published_run(2, operator, 20)
     assert run is not None
@@ -261,61 +266,52 @@ SWAPS = [
 ]
 
 
-def trained(case: Case, implementation: str, folder: Path) -> tuple[Path, Tensor]:
+def trained(case: Case, implementation: str, folder: Path) -> tuple[Path, float]:
     there = replace(HERE, checkpoints=folder, task=implementation)
     train(training_of(case, implementation, HERE), steps=100, every=100, setting=there)
     (kept,) = folder.iterdir()
     return kept, score(case, implementation, kept)
 
 
-def score(case: Case, implementation: Any, kept: Path) -> Tensor:
+def score(case: Case, implementation: str | Implementation, kept: Path) -> float:
     program = training_of(case, implementation, HERE)
     load_program(kept, program)
-    return torch.tensor(program.evaluate()["loss"])
+    return program.evaluate()["loss"]
 
 
 @pytest.mark.parametrize(("setting", "operator", "trains", "scores"), SWAPS, ids=str)
 def test_swapping_the_implementation_of_a_trained_model_changes_less_than_another_trial(
     setting: int, operator: Operator, trains: str, scores: str, tmp_path: Path
 ) -> None:
-    found = []
+    losses, changes = [], []
     for trial in (1, 2):
         case = case_of(setting, operator, trial=trial)
         kept, loss = trained(case, trains, tmp_path / str(trial))
-        found.append((loss, (score(case, scores, kept) - loss).abs()))
-    (one, change), (other, also) = found
-    spread = (one - other).abs()
-    print(f"{operator} {trains} → {scores}: {change:.1e} and {also:.1e}, trials {spread:.1e}")
-    assert max(change, also) < spread
-
-
-def test_a_wrong_implementation_in_the_place_of_a_right_one_changes_more(tmp_path: Path) -> None:
-    chunked = IMPLEMENTATIONS["chunked"]
-
-    def forgets(problem: Any, inputs: Any) -> Any:
-        """The last pair is not written."""
-        beta = inputs.gates["beta"].clone()
-        beta[:, -1] = 0
-        return chunked.run(problem, inputs._replace(gates={"beta": beta}))
-
-    losses = []
-    for trial in (1, 2):
-        case = case_of(2, DELTA, trial=trial)
-        kept, loss = trained(case, "chunked", tmp_path / str(trial))
         losses.append(loss)
-    changed = score(case, replace(chunked, run=forgets), kept) - losses[1]
-    assert changed.abs() > (losses[0] - losses[1]).abs()
+        changes.append(abs(score(case, scores, kept) - loss))
+    spread = abs(losses[0] - losses[1])
+    print(f"{operator} {trains} → {scores}: changes {changes}, losses {losses}")
+    assert max(changes) < spread
+
+    # The one put in its place is the one that is asked.
+    right = IMPLEMENTATIONS[scores]
+    wrong = abs(score(case, replace(right, run=_a_tenth_less(right)), kept) - losses[1])
+    assert wrong > 1000 * max(changes)
+
+
+def _a_tenth_less(implementation: Implementation) -> Run:
+    def run(problem: Problem, inputs: Inputs) -> Output:
+        output = implementation.run(problem, inputs)
+        assert output.state is not None
+        return output._replace(state=output.state._replace(S=0.9 * output.state.S))
+
+    return run
 
 
 def test_a_wrong_implementation_is_not_trained() -> None:
     chunked = IMPLEMENTATIONS["chunked"]
-
-    def wrong(problem: Any, inputs: Any) -> Any:
-        output = chunked.run(problem, inputs)
-        return output._replace(state=output.state._replace(S=output.state.S * 1.01))
-
-    case = case_of(2, DELTA)
-    answer = SUITES["retrieval"].answer(case, replace(chunked, run=wrong), HERE)
+    wrong = replace(chunked, run=_a_tenth_less(chunked))
+    answer = SUITES["retrieval"].answer(case_of(2, DELTA), wrong, HERE)
     assert answer.status == "incorrect"
     assert not answer.metrics
 
