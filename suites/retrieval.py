@@ -6,6 +6,9 @@ evaluated loss is at most 0.001 or has had no new minimum in 11 evaluations.
 
 Trial 0 is the published run: its seed, its random calls in their order, so that its curve can be
 held against the authors' log. Other trials draw from the streams of the run's seed.
+
+The implementation makes the final state, and the law reads it. The state of softmax attention is
+the pairs themselves, so there the implementations differ in nothing that is trained here.
 """
 
 from __future__ import annotations
@@ -27,9 +30,9 @@ from fwpbench.operators.streams import stream
 from fwpbench.suites.published_retrieval import PATIENCE, published_run, relative_differences
 from fwpbench.suites.retrieval_data import (
     SEQUENCES,
-    Drawn,
     Pairs,
     Published,
+    Source,
     Task,
     Vectorised,
     last_values,
@@ -123,7 +126,7 @@ class Training:
         implementation: str | Implementation,
         *,
         model: Generator,
-        data: Drawn,
+        data: Source,
         device: str = "cpu",
     ):
         """`model` draws the weights and `data` every sequence, those of evaluations too."""
@@ -134,7 +137,7 @@ class Training:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=rate)
 
     def step(self) -> float:
-        pairs, queries = self.data.asked(self.problem.B)
+        pairs, queries = self.data.training(self.problem.B)
         loss = self._losses(pairs, queries[:, None]).mean()
         self.optimizer.zero_grad()
         loss.backward()
@@ -142,7 +145,7 @@ class Training:
         return float(loss.detach())
 
     def evaluate(self) -> Mapping[str, float]:
-        pairs, S = self.data.told(SEQUENCES), self.problem.V
+        pairs, S = self.data.evaluation(SEQUENCES), self.problem.V
         weight = weights(pairs, S, chunk=self.problem.B)
         with torch.no_grad():
             losses = self._losses(pairs, torch.arange(S).expand(SEQUENCES, S))
@@ -173,7 +176,7 @@ def training_of(case: Case, implementation: str | Implementation, setting: Setti
     problem, trial = case.problem, case.parameters["trial"]
     task = Task(int(case.parameters["setting"]), problem.V)
     model: Generator
-    data: Drawn
+    data: Source
     if trial == 0:
         model, data = Generator().manual_seed(PUBLISHED_SEED), Published(task, PUBLISHED_SEED)
     else:

@@ -46,13 +46,13 @@ class Pairs(NamedTuple):
     values: Int[Tensor, "B T"]
 
 
-class Drawn(Protocol):
+class Source(Protocol):
     """A source of random pairs; whoever has its state goes on where it was."""
 
-    def asked(self, B: int) -> tuple[Pairs, Int[Tensor, B]]:
+    def training(self, B: int) -> tuple[Pairs, Int[Tensor, B]]:
         """Training sequences, and the key that each is asked for: that of a random pair."""
 
-    def told(self, B: int) -> Pairs:
+    def evaluation(self, B: int) -> Pairs:
         """Sequences of an evaluation, S pairs each."""
 
     def state(self) -> Any: ...
@@ -66,12 +66,12 @@ class Vectorised:
     def __init__(self, task: Task, generator: Generator):
         self._task, self._generator = task, generator
 
-    def asked(self, B: int) -> tuple[Pairs, Int[Tensor, B]]:
+    def training(self, B: int) -> tuple[Pairs, Int[Tensor, B]]:
         pairs = self._pairs(B, self._task.T)
         place = torch.randint(self._task.T, (B, 1), generator=self._generator)
         return pairs, pairs.keys.gather(1, place)[:, 0]
 
-    def told(self, B: int) -> Pairs:
+    def evaluation(self, B: int) -> Pairs:
         return self._pairs(B, self._task.S)
 
     def _pairs(self, B: int, T: int) -> Pairs:
@@ -96,7 +96,7 @@ class Published:
     def __init__(self, task: Task, seed: int):
         self._task, self._random = task, numpy.random.RandomState(seed)
 
-    def asked(self, B: int) -> tuple[Pairs, Int[Tensor, B]]:
+    def training(self, B: int) -> tuple[Pairs, Int[Tensor, B]]:
         drawn, queries = [], []
         for _ in range(B):
             keys, values = self._draw(self._task.T), self._draw(self._task.T)
@@ -104,7 +104,7 @@ class Published:
             queries.append(self._random.choice(keys))
         return self._stacked(drawn), torch.tensor(queries)
 
-    def told(self, B: int) -> Pairs:
+    def evaluation(self, B: int) -> Pairs:
         return self._stacked(
             [(self._draw(self._task.S), self._draw(self._task.S)) for _ in range(B)]
         )

@@ -75,7 +75,7 @@ class Retrieval(nn.Module):
     ):
         super().__init__()
         self.operator, self.S, self.implementation = operator, S, implementation
-        e = int(1.1 * 2 * S)
+        e = int(2 * S * 1.1)
         self.embedding = nn.Parameter(torch.empty(S, e))
         self.write, self.ask = Affine(S + e, K), Affine(e, K)
         self.strength = Affine(S + e, 1) if "beta" in operator.update_rule.gates else None

@@ -23,9 +23,9 @@ from fwpbench.suites import SUITES, training
 from fwpbench.suites.published_retrieval import published_run, relative_differences
 from fwpbench.suites.retrieval import STEPS, Training, cases, stopped, training_of
 from fwpbench.suites.retrieval_data import (
-    Drawn,
     Pairs,
     Published,
+    Source,
     Task,
     Vectorised,
     last_values,
@@ -124,10 +124,10 @@ SOURCES = [
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("S", [1, 7, 20])
 def test_in_setting_1_every_key_and_every_value_comes_once(source: Any, S: int) -> None:
-    drawn: Drawn = source(Task(1, S))
-    pairs, queries = drawn.asked(50)
+    drawn: Source = source(Task(1, S))
+    pairs, queries = drawn.training(50)
     every = torch.arange(S).expand(50, S)
-    for each in (pairs, drawn.told(50)):
+    for each in (pairs, drawn.evaluation(50)):
         assert each.keys.sort().values.equal(every)
         assert each.values.sort().values.equal(every)
     if S > 1:
@@ -138,9 +138,9 @@ def test_in_setting_1_every_key_and_every_value_comes_once(source: Any, S: int) 
 @pytest.mark.parametrize("source", SOURCES)
 def test_in_setting_2_keys_come_again_and_evaluations_are_half_as_long(source: Any) -> None:
     S, B = 20, 500
-    drawn: Drawn = source(Task(2, S))
-    pairs, queries = drawn.asked(B)
-    told = drawn.told(B)
+    drawn: Source = source(Task(2, S))
+    pairs, queries = drawn.training(B)
+    told = drawn.evaluation(B)
     assert pairs.keys.shape == pairs.values.shape == (B, 2 * S)
     assert told.keys.shape == told.values.shape == (B, S)
     assert bool((pairs.keys == queries[:, None]).any(1).all())
@@ -156,17 +156,17 @@ def test_in_setting_2_keys_come_again_and_evaluations_are_half_as_long(source: A
 @pytest.mark.parametrize("setting", [1, 2])
 def test_a_source_goes_on_from_its_state(source: Any, setting: int, tmp_path: Path) -> None:
     first, again = source(Task(setting, 9)), source(Task(setting, 9))
-    first.asked(3)
+    first.training(3)
     torch.save(first.state(), tmp_path / "state")
     again.load(torch.load(tmp_path / "state", weights_only=True))
     for _ in range(3):
-        assert first.asked(4)[0].keys.equal(again.asked(4)[0].keys)
-        assert first.told(4).values.equal(again.told(4).values)
+        assert first.training(4)[0].keys.equal(again.training(4)[0].keys)
+        assert first.evaluation(4).values.equal(again.evaluation(4).values)
 
 
 @pytest.mark.parametrize("setting", [1, 2])
 def test_the_answer_is_the_value_that_a_key_had_last(setting: int) -> None:
-    pairs, queries = Vectorised(Task(setting, 9), Generator().manual_seed(0)).asked(40)
+    pairs, queries = Vectorised(Task(setting, 9), Generator().manual_seed(0)).training(40)
     found = last_values(pairs, queries[:, None])[:, 0]
     for keys, values, query, answer in zip(*pairs, queries, found, strict=True):
         memory = dict(zip(keys.tolist(), values.tolist(), strict=True))  # the last one stays
@@ -178,7 +178,7 @@ def test_a_loss_is_the_mean_of_the_means_of_chunks_of_queries(
     setting: int, S: int, chunk: int
 ) -> None:
     g = Generator().manual_seed(0)
-    pairs = Vectorised(Task(setting, S), g).told(5)
+    pairs = Vectorised(Task(setting, S), g).evaluation(5)
     losses = torch.rand(5, S, generator=g, dtype=torch.float64)
     means = []
     for keys, of_sequence in zip(pairs.keys, losses, strict=True):
