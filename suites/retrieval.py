@@ -190,11 +190,14 @@ def stopped(curve: Curve) -> str | None:
     losses = curve.values["loss"]
     if losses[-1] <= SOLVED:
         return "criterion"
-    # NaN is no new minimum.
-    best = min(range(len(losses)), key=lambda i: (math.isnan(losses[i]), losses[i]))
-    if len(losses) - 1 - best >= PATIENCE:
+    if len(losses) - 1 - losses.index(_least(losses)) >= PATIENCE:
         return "patience"
     return "steps" if curve.steps[-1] == STEPS else None
+
+
+def _least(losses: Sequence[float]) -> float:
+    """NaN is no minimum, unless there is nothing else."""
+    return min(losses, key=lambda loss: (math.isnan(loss), loss))
 
 
 def answer(case: Case, implementation: Implementation, setting: Setting) -> Answer:
@@ -218,7 +221,7 @@ def answer(case: Case, implementation: Implementation, setting: Setting) -> Answ
     losses = curve.values["loss"]
     return Answer(
         metrics={
-            "best loss": Measurement(value=min(losses), unit="1"),
+            "best loss": Measurement(value=_least(losses), unit="1"),
             "last loss": Measurement(value=losses[-1], unit="1"),
             "steps": Measurement(value=curve.steps[-1], unit="1"),
         },

@@ -34,6 +34,7 @@ from fwpbench.suites.retrieval_data import (
 from fwpbench.suites.retrieval_model import Affine
 from fwpbench.suites.training import Curve, load_program, train
 
+NAN = float("nan")
 HERE = Setting(CpuDevice(), PROFILES["quick"], seed=0)
 
 
@@ -326,7 +327,9 @@ def test_a_wrong_implementation_is_not_trained() -> None:
         ([0.5, *[0.6] * 11], "patience"),
         ([0.5, *[0.5] * 11], "patience"),
         ([0.5, *[0.6] * 10, 0.4], None),
-        ([0.5, *[float("nan")] * 11], "patience"),
+        ([0.5, *[NAN] * 11], "patience"),
+        ([NAN] * 12, "patience"),
+        ([*[NAN] * 12, 0.5], None),
     ],
 )
 def test_it_ends_as_the_published_runs_did(losses: list[float], reason: str | None) -> None:
