@@ -1,6 +1,7 @@
-"""How far are the retrieval suite's curves from the authors' logs? A table of a run's records.
+r"""How far are the retrieval suite's curves from the authors' logs? A table of a run's records.
 
-fwpbench run retrieval --profile standard --where "V<=40 trial=0" --output RUN
+fwpbench run retrieval --profile standard --where "V<=40 trial=0" --implementations chunked \
+    --output RUN
 python benchmarks/conformance.py RUN
 
 Differences are |loss − published| ÷ published, at the first evaluation and the worst of all. What
