@@ -158,6 +158,8 @@ def make_reporter(tasks: Sequence[Task], budget: Budget | None = None, *, silent
 
 def within(done: int, total: int, words: str, seconds: float) -> str:
     """How far one case is, and when it will end if it goes on like this."""
+    if not total:
+        return f"step {done} · {words}"
     left = seconds / max(done, 1) * (total - done)
     return f"step {done} of {total} · {words} · about {duration(left)} for this case"
 

@@ -46,7 +46,7 @@ class Answer:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-#: Says how far a long case is: so much done, of so much, and a few words.
+#: Says how far a long case is: so much done, of so much (0: who knows), and a few words.
 Tell = Callable[[int, int, str], None]
 
 

@@ -107,7 +107,8 @@ def train(
             save()
             saved = time.monotonic()
         if now - told >= TELL_EVERY or step == steps:
-            setting.tell(step, steps, f"loss {loss:.4g}")
+            # Where it may stop any time, nobody knows how much is left.
+            setting.tell(step, steps if stop is never else 0, f"loss {loss:.4g}")
             told = now
     save()
     return curve

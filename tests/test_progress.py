@@ -23,6 +23,10 @@ def test_a_case_says_how_far_it_is_and_when_it_will_end(
     assert within(done, 10, "loss 2.5", seconds) == said
 
 
+def test_a_case_whose_end_is_not_known_promises_none() -> None:
+    assert within(700, 0, "loss 2.5", 3.0) == "step 700 · loss 2.5"
+
+
 def test_plain_lines_come_now_and_then_and_none_with_json(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
