@@ -95,7 +95,7 @@ PLANS: dict[str, dict[str, Plan]] = {
     },
     "wikitext-2": {
         "quick": replace(
-            _TINY, B=8, steps=200, cutoffs=_CUTOFFS, evaluations=2, trials=1,
+            _TINY, B=8, steps=400, cutoffs=_CUTOFFS, evaluations=2, trials=1,
             operators=(SOFTMAX, "Linear Transformer", "Delta Network"),
         ),
         "standard": replace(_SMALL, T=256, B=32, steps=10000, cutoffs=_CUTOFFS),
