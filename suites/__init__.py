@@ -19,6 +19,7 @@ SUITES: Registry[Suite] = Registry(
         "capacity": "fwpbench.suites.capacity:SUITE",
         "stability": "fwpbench.suites.stability:SUITE",
         "retrieval": "fwpbench.suites.retrieval:SUITE",
+        "language-modeling": "fwpbench.suites.language_modeling:SUITE",
     },
     of="fwpbench.harness.suite:Suite",
 )
