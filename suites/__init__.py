@@ -18,6 +18,7 @@ SUITES: Registry[Suite] = Registry(
         "scaling": "fwpbench.suites.scaling:SUITE",
         "capacity": "fwpbench.suites.capacity:SUITE",
         "stability": "fwpbench.suites.stability:SUITE",
+        "translation": "fwpbench.suites.translation:SUITE",
     },
     of="fwpbench.harness.suite:Suite",
 )
