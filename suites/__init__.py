@@ -20,6 +20,7 @@ SUITES: Registry[Suite] = Registry(
         "stability": "fwpbench.suites.stability:SUITE",
         "retrieval": "fwpbench.suites.retrieval:SUITE",
         "language-modeling": "fwpbench.suites.language_modeling:SUITE",
+        "translation": "fwpbench.suites.translation:SUITE",
     },
     of="fwpbench.harness.suite:Suite",
 )
