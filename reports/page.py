@@ -11,7 +11,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fwpbench.harness.records import PROTOCOL
 from fwpbench.harness.run_folder import Run
 from fwpbench.harness.statuses import STATUSES
-from fwpbench.reports import agreement, capacity, coverage, growth, speed, stability, summary
+from fwpbench.reports import (
+    agreement,
+    capacity,
+    coverage,
+    growth,
+    quality,
+    speed,
+    stability,
+    summary,
+)
 from fwpbench.reports.charts import CONFIG
 from fwpbench.reports.drawing import Figure, fingerprints, for_script, json_for_script, library
 from fwpbench.reports.evidence import Evidence, read
@@ -28,6 +37,7 @@ SECTIONS = (
     growth.scaling,
     capacity.section,
     stability.section,
+    quality.section,
 )
 MOST_COMPLAINTS = 50
 
