@@ -8,7 +8,7 @@ number's column.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,12 @@ TABLES = (
 )
 
 
+FIGURE_COLUMNS = (
+    *("Model", "Published up to S", "Published: stored up to S"),
+    *("Run here: S", "Here: stored up to S", "Conform"),
+)
+
+
 @dataclass(frozen=True)
 class Item:
     """A table or figure beside what was run of it."""
@@ -177,23 +183,28 @@ def figure_item(evidence: Evidence, figure: Figure) -> Item:
         if not figure.models or run.operator in figure.models
     ]
     ran = _ran(evidence, figure.setting)
-    here = [run for run in points if (run.operator, run.S) in ran]
-    agree = [run for run in here if ran[run.operator, run.S] == {"ok"}]
-    differ = [run for run in here if "wrong" in ran[run.operator, run.S]]
-    standing = standing_of(len(here), len(agree), len(points), ())
-    said = f"{count(len(here))} of {plural(len(points), 'training')}"
+    here = {place: ran[place] for run in points if (place := (run.operator, run.S)) in ran}
+    agree, differ = verdicts_of(here.values())
+    said = f"{len(here)} of {plural(len(points), 'training')}"
     if here:
-        said += f": {len(agree)} conform, {len(differ)} do not, "
-        said += f"{len(here) - len(agree) - len(differ)} not judged"
-    models = list(dict.fromkeys(run.operator for run in points))
-    without = [str(model) for model in models if not any(run.operator == model for run in here)]
-    differs = f"Models without a record: {'; '.join(without)}." if without and here else ""
-    columns = (
-        *("Model", "Published up to S", "Published: stored up to S"),
-        *("Run here: S", "Here: stored up to S", "Conform"),
+        said += f": {agree} conform, {differ} do not, {len(here) - agree - differ} not judged"
+    models: dict[Operator, list[Run]] = {}
+    for run in sorted(points, key=lambda run: run.S):
+        models.setdefault(run.operator, []).append(run)
+    left = [str(model) for model in models if not any(operator == model for operator, _ in here)]
+    lines = [
+        _model(evidence, figure.setting, theirs, {S: v for (m, S), v in here.items() if m == model})
+        for model, theirs in models.items()
+    ]
+    return Item(
+        figure.name,
+        figure.about,
+        standing_of(len(here), agree, len(points), ()),
+        said,
+        f"Not run: {'; '.join(left)}." if left and here else "",
+        FIGURE_COLUMNS,
+        lines,
     )
-    lines = [_model(evidence, figure, model, points, here, agree) for model in models]
-    return Item(figure.name, figure.about, standing, said, differs, columns, lines)
 
 
 def _ran(evidence: Evidence, setting: int) -> dict[tuple[Operator, int], set[str]]:
@@ -207,30 +218,39 @@ def _ran(evidence: Evidence, setting: int) -> dict[tuple[Operator, int], set[str
 
 
 def _model(
-    evidence: Evidence,
-    figure: Figure,
-    model: Operator,
-    points: Sequence[Run],
-    here: Sequence[Run],
-    agree: Sequence[Run],
+    evidence: Evidence, setting: int, theirs: Sequence[Run], verdicts: Mapping[int, set[str]]
 ) -> list[str]:
-    theirs = sorted((run for run in points if run.operator == model), key=lambda run: run.S)
-    ours = sorted(run.S for run in here if run.operator == model)
+    """A model's line: `theirs` in the order of S, `verdicts` of what was run, by S."""
+    model = theirs[0].operator
     cases = [
         case
         for case in evidence.of("retrieval")
-        if (setting_of(case), case.operator) == (figure.setting, model) and size_of(case) in ours
+        if (setting_of(case), case.operator) == (setting, model) and size_of(case) in verdicts
         if number(case, "trial") == 0
     ]
-    agreed = sum(run.operator == model for run in agree)
     return [
         str(model),
         str(theirs[-1].S),
         _stored(_solved(theirs)),
-        ", ".join(map(str, ours)) or "–",
-        _stored(largest_solved(cases)) if ours else "–",
-        f"{agreed} of {len(ours)}" if ours else "–",
+        ", ".join(map(str, sorted(verdicts))) or "–",
+        _stored(largest_solved(cases)) if verdicts else "–",
+        _conform(verdicts.values()),
     ]
+
+
+def _conform(verdicts: Collection[set[str]]) -> str:
+    if not verdicts:
+        return "–"
+    agree, differ = verdicts_of(verdicts)
+    left = len(verdicts) - agree - differ
+    said = [f"{agree} of {agree + differ}"] if agree + differ else []
+    return ", ".join([*said, *([f"{left} not judged"] if left else [])])
+
+
+def verdicts_of(verdicts: Iterable[set[str]]) -> tuple[int, int]:
+    """How many conform on every implementation, and how many do not on some."""
+    listed = list(verdicts)
+    return sum(one == {"ok"} for one in listed), sum("wrong" in one for one in listed)
 
 
 def _stored(S: int | None) -> str:
@@ -256,16 +276,16 @@ def _table(evidence: Evidence, table: Table) -> Item:
         if row.table == table.table:
             published.setdefault((row.model, row.rule, row.config), []).append(row)
     cases = [case for case in evidence.of(table.suite) if case.value(table.metric) is not None]
-    lines, here = [], 0
-    met: list[Case] = []
+    lines, met, here = [], list[Case](), dict[tuple[str, str], bool]()
     for (model, rule, config), split in published.items():
         operator = operator_of(table.table, model, rule)
         same = [case for case in cases if case.operator == operator]
-        here += bool(same)
+        here[model, rule] = bool(same)
         met += same
         lines.append([model, rule, config, *_splits(split), _reduced(same, table)])
-    standing = standing_of(here, 0, len(published), table.open)
-    said = f"{here} of {plural(len(published), 'row')}" if here else "–"
+    run = sum(here.values())
+    standing = standing_of(run, 0, len(here), table.open)
+    said = f"{run} of {plural(len(here), 'model')}" if run else "–"
     columns = ("Model", "Rule", "Size", *_names(published), "Run here, not the same quantity")
     return Item(table.name, table.about, standing, said, _differs(table, met), columns, lines)
 

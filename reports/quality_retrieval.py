@@ -26,7 +26,7 @@ from fwpbench.reports.quality_trials import (
 )
 from fwpbench.reports.section import Key, Panels
 from fwpbench.reports.stability import thinned
-from fwpbench.reports.units import count, digits, shown
+from fwpbench.reports.units import count, digits
 
 #: A training ends at this loss: the pairs are stored.
 SOLVED = 1e-3
@@ -54,6 +54,7 @@ class Row:
     S: int
     trial: str
     published: Run | None
+    furthest: float | None
     verdict: str
     group: str
 
@@ -110,6 +111,7 @@ def _row(evidence: Evidence, case: Case) -> Row:
         S,
         parameter(case, "trial"),
         published,
+        furthest(case),
         verdict,
         group,
     )
@@ -121,20 +123,21 @@ def conformance(case: Case) -> tuple[str, str]:
     if case.value("best loss") is None:
         return case.record.status, case.group
     if number(case, "trial") != 0:
-        return "own seed: no log", ""
+        return "own seed", ""
     found = case.record.detail.get("published")
-    first, worst = (_measured(found, name) for name in ("first", "worst"))
+    first, worst = _measured(found, "first"), furthest(case)
     if not isinstance(found, dict) or first is None or worst is None:
-        return "no log to compare", ""
+        return "no log", ""
     limit = DRIFTS.get((case.operator.rule, case.operator.phi), WORST)
-    same = found.get("same steps") is True
-    away = f"at most {shown(worst, 'fraction')} away"
-    if not same:
-        away += ", another last step"
     if math.isinf(limit):
-        return f"not judged: rounding drifts ({away})", ""
-    conforms = same and first <= FIRST and worst <= limit
-    return (f"conforms ({away})", "ok") if conforms else (f"does not conform ({away})", "wrong")
+        return "not judged", ""
+    conforms = found.get("same steps") is True and first <= FIRST and worst <= limit
+    return ("conforms", "ok") if conforms else ("does not conform", "wrong")
+
+
+def furthest(case: Case) -> float | None:
+    """How far the curve is from the log where it is furthest, as a fraction of the log."""
+    return _measured(case.record.detail.get("published"), "worst")
 
 
 def _measured(found: Any, name: str) -> float | None:
