@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from fwpbench.reports.evidence import Case, Evidence, Operator, read
 from fwpbench.reports.findings import findings
 from fwpbench.reports.page import page_of
 from fwpbench.reports.quality import section
-from fwpbench.reports.quality_language import language
+from fwpbench.reports.quality_language import language, over_segments
 from fwpbench.reports.quality_paper import (
     FIGURES,
     IMPLEMENTED,
@@ -143,6 +144,53 @@ def _perplexity(rule: str, norm: str, trial: int, value: float) -> Record:
         parameters={"data": "grammar", "trial": trial},
         metrics={"perplexity": Measurement(value=value, unit="1")},
     )
+
+
+def _segmented(losses: list[float], tokens: list[float]) -> Case:
+    """A model that lost so many nats in each segment."""
+    record = _perplexity("sum", "attention", 0, 50.0)
+    samples: dict[str, list[float | None]] = {
+        "test log-likelihood": [-loss for loss in losses],
+        "test tokens": [*tokens],
+    }
+    return evidence_of([replace(record, samples=samples)]).cases[0]
+
+
+def test_a_model_that_loses_more_of_every_token_is_worse_by_that_factor() -> None:
+    tokens = [10.0, 20.0, 10.0]
+    worse, better = (_segmented([c * n for n in tokens], tokens) for c in (1.3, 1.2))
+    found = over_segments([(worse, better)])
+    assert found is not None
+    assert found[0] == pytest.approx(math.expm1(0.1))
+    same = over_segments([(worse, worse)])
+    assert same == (0.0, 0.0, 0.0)
+
+
+def test_the_interval_over_segments_covers_the_difference() -> None:
+    chance, tokens = random.Random(1), [16.0] * 60
+    covered = 0
+    for _ in range(300):
+        second = [chance.gauss(30.0, 6.0) for _ in tokens]
+        first = [loss + chance.gauss(16 * 0.02, 2.0) for loss in second]
+        found = over_segments([(_segmented(first, tokens), _segmented(second, tokens))])
+        assert found is not None
+        covered += found[1] <= math.expm1(0.02) <= found[2]
+    assert 0.91 <= covered / 300 <= 0.98
+
+
+def test_segments_that_are_not_the_same_are_not_compared() -> None:
+    one = _segmented([1.0, 2.0, 3.0], [4.0, 4.0, 4.0])
+    others = [
+        ([1.0, 2.0], [4.0, 4.0]),
+        ([1.0, 2.0, 3.0], [4.0, 4.0, 5.0]),
+        ([], []),
+    ]
+    others += [([1.0, 2.0, math.nan], [4.0, 4.0, 4.0]), ([1.0, 2.0, 3e9], [4.0, 4.0, 4.0])]
+    for losses, tokens in others:
+        other = _segmented(losses, tokens)
+        assert over_segments([(one, other)]) is None
+        assert over_segments([(one, one), (one, other)]) is None
+    assert over_segments([]) is None
 
 
 def test_data_sets_are_never_averaged_over() -> None:
