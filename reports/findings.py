@@ -231,7 +231,7 @@ def retrieved(evidence: Evidence) -> Finding | None:
         sizes = sorted({size_of(case) for cases in models.values() for case in cases})
         of = f"S = {_listed([str(S) for S in sizes])}"
         said.append(
-            f"in setting {setting} (of {of}) {_listed(first)} up to S = {most}"
+            f"in setting {setting} (of {of}) {_listed(first, quoted=True)} up to S = {most}"
             if most
             else f"in setting {setting} none (of {of})"
         )
@@ -321,7 +321,10 @@ def _time(case: Case) -> str:
     return f"{shown(case.value('time'), 's')}{interval}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], quoted: bool = False) -> str:
+    """`quoted`: a name with a comma inside stands in quotes."""
+    if quoted:
+        names = [f"“{name}”" if "," in name else name for name in names]
     names = (
         [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
         if len(names) > MOST_NAMES
