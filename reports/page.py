@@ -46,7 +46,7 @@ def page_of(runs: Sequence[Run]) -> str:
     """The whole page as one string."""
     evidence = read(runs)
     sections = [made for make in SECTIONS if (made := make(evidence)) is not None]
-    sections.append(_about(evidence, runs))
+    sections.append(_about(evidence, runs, sections))
     environment = Environment(
         loader=PackageLoader("fwpbench.reports"),
         autoescape=True,
@@ -76,7 +76,7 @@ def page_of(runs: Sequence[Run]) -> str:
     )
 
 
-def _about(evidence: Evidence, runs: Sequence[Run]) -> Section:
+def _about(evidence: Evidence, runs: Sequence[Run], sections: Sequence[Section]) -> Section:
     complaints = [_unplaced(line, run) for run in runs for line in run.complaints]
     content = {
         "statuses": STATUSES,
@@ -85,6 +85,7 @@ def _about(evidence: Evidence, runs: Sequence[Run]) -> Section:
         "complaints": [clipped(line) for line in complaints[:MOST_COMPLAINTS]],
         "complained": len(complaints),
         "sections": {case.record.suite for case in evidence.cases},
+        "quality": any(section.anchor == "quality" for section in sections),
     }
     return Section(
         "about", "How to read this", "What do the words mean?", "about.html.jinja", content

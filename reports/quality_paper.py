@@ -24,13 +24,12 @@ from fwpbench.reports.quality_retrieval import (
 from fwpbench.reports.quality_trials import mean_of, number, parameter
 from fwpbench.reports.units import count, digits, plural
 
-Standing = str
 REPRODUCED, REDUCED = "reproduced", "run at reduced size"
 IMPLEMENTED, NOT_YET = "protocol implemented", "not yet"
 STANDINGS = {
     REPRODUCED: "everything in it was run here as published, and agrees",
     REDUCED: "some of it was run here: fewer points, a smaller model or other data",
-    IMPLEMENTED: "a suite asks it as published; these runs did not",
+    IMPLEMENTED: "a suite asks it as published, of the models it knows; these runs did not",
     NOT_YET: "no suite asks it as published, and nothing like it was run",
 }
 #: The colour of its tag.
@@ -39,13 +38,17 @@ GROUPS = {REPRODUCED: "ok", REDUCED: "untrusted", IMPLEMENTED: "skipped", NOT_YE
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the retrieval task; it shows all S and models that were logged, or these."""
+    """A figure of the retrieval task; it shows all S and models that were logged, or these.
+
+    `unasked` are models that the suite does not ask, in any profile.
+    """
 
     name: str
     about: str
     setting: int
     sizes: tuple[int, ...] | None = None
     models: tuple[Operator, ...] = ()
+    unasked: tuple[Operator, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,12 @@ _RULES = (
     Operator("fwm", "tanh", "none"),
 )
 _MAPS = (Operator("delta", "elu+1", "sum"), Operator("delta", "dpfp-2", "sum"))
+_UNASKED = tuple(
+    Operator("sum", phi, "attention")
+    for phi in ("dpfp-3", "favor-published-64", "favor-published-128", "favor-published-512")
+)
 FIGURES = (
-    Figure("Figure 2", "retrieval, setting 1: loss over S", 1),
+    Figure("Figure 2", "retrieval, setting 1: loss over S", 1, unasked=_UNASKED),
     Figure("Figure 3", "retrieval, setting 2 at S = 20: update rules", 2, (20,), _RULES),
     Figure("Appendix D.2", "retrieval, setting 2: loss over S", 2, None, (*_RULES, *_MAPS)),
 )
@@ -147,7 +154,8 @@ class Item:
 
     name: str
     about: str
-    standing: Standing
+    #: One of STANDINGS.
+    standing: str
     here: str
     differs: str
     columns: Sequence[str]
@@ -163,7 +171,7 @@ def paper(evidence: Evidence) -> list[Item]:
     return [*figures, *(_table(evidence, table) for table in TABLES)]
 
 
-def standing_of(run: int, agree: int, total: int, lacks: Sequence[str]) -> Standing:
+def standing_of(run: int, agree: int, total: int, lacks: Sequence[str]) -> str:
     if total and agree == total and not lacks:
         return REPRODUCED
     if run:
@@ -191,7 +199,10 @@ def figure_item(evidence: Evidence, figure: Figure) -> Item:
     models: dict[Operator, list[Run]] = {}
     for run in sorted(points, key=lambda run: run.S):
         models.setdefault(run.operator, []).append(run)
-    left = [str(model) for model in models if not any(operator == model for operator, _ in here)]
+    ran_models = {operator for operator, _ in here}
+    left = [str(model) for model in models if model not in {*ran_models, *figure.unasked}]
+    differs = [("Asked by no suite yet", list(map(str, figure.unasked)))]
+    differs += [("Not run", left)] if here else []
     lines = [
         _model(evidence, figure.setting, theirs, {S: v for (m, S), v in here.items() if m == model})
         for model, theirs in models.items()
@@ -201,7 +212,7 @@ def figure_item(evidence: Evidence, figure: Figure) -> Item:
         figure.about,
         standing_of(len(here), agree, len(points), ()),
         said,
-        f"Not run: {'; '.join(left)}." if left and here else "",
+        " ".join(f"{what}: {'; '.join(names)}." for what, names in differs if names),
         FIGURE_COLUMNS,
         lines,
     )

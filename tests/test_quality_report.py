@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.records import Measurement, Record
 from fwpbench.operators.problem import Problem
 from fwpbench.reports.evidence import Case, Evidence, Operator, read
@@ -411,6 +412,22 @@ def test_what_the_paper_asks_of_data_is_what_the_suites_say_of_themselves() -> N
     for table in TABLES:
         known = SUITES[table.suite].data if table.suite in SUITES else ()
         assert table.reads == (table.data in known), f"{table.name}: has {table.suite} learned it?"
+
+
+def test_what_a_figure_is_said_to_lack_is_what_the_suite_does_not_ask() -> None:
+    if "retrieval" not in SUITES:
+        pytest.skip("there is no retrieval suite to hold it against")
+    asked = {
+        (case.parameters["setting"], str(case.problem.operator))
+        for case in SUITES["retrieval"].cases(PROFILES["full"])
+    }
+    for figure in FIGURES:
+        shown = {run.operator for run in runs().values() if run.setting == figure.setting}
+        shown &= set(figure.models) or shown
+        for operator in shown:
+            words = f"rule={operator.rule} phi={operator.phi} norm={operator.norm}"
+            is_asked = (figure.setting, words) in asked
+            assert is_asked != (operator in figure.unasked), f"{figure.name}: {operator}"
 
 
 def test_rows_of_a_table_that_no_suite_asks_have_no_operator() -> None:
