@@ -155,7 +155,10 @@ def _measured(found: Any, name: str) -> float | None:
 def _losses(
     evidence: Evidence, cases: Sequence[Case], dress: Mapping[Operator, Style]
 ) -> tuple[str, list[charts.Series], list[charts.Series]] | None:
-    """What a chart of one setting shows: its title, our lines, and the published ones."""
+    """What a chart of one setting shows: its title, our lines, and the published ones. None where
+    there is one S: its learning curves say more."""
+    if len({size_of(case) for case in cases}) < 2:
+        return None
     setting = setting_of(cases[0])
     drawn, _ = one_implementation_each(curves_of(evidence, cases, axis="V"))
     ours, theirs = [], []

@@ -32,6 +32,7 @@ BLEU = Scored(
 CHRF = "chrf"
 MOST_SENTENCES = 5
 MOST_SIGNATURES = 6
+NAMES = {"bleu": "BLEU", "chrf": "chrF"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _signatures(cases: Sequence[Case]) -> list[tuple[str, str]]:
     for case in cases:
         listed = case.record.detail.get("signatures")
         for name, signature in (listed if isinstance(listed, dict) else {}).items():
-            found[clipped(str(name), 20), text_of(signature)] = None
+            found[NAMES.get(name, clipped(str(name), 20)), text_of(signature)] = None
     return list(found)[:MOST_SIGNATURES]
 
 
