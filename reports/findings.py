@@ -259,12 +259,12 @@ def _best(evidence: Evidence, scored: Scored, what: str) -> Finding | None:
         if not means:
             continue
         first, mean = means[0]
-        told = f"{what} on {scores.data}: {first.name} with {digits(mean.value)}"
+        told = f"{what} on {scores.data}: {_quoted(first.name)} with {digits(mean.value)}"
         others = [(curve, m) for curve, m in means if curve.operator != first.operator]
         if others:
             second, next_mean = others[0]
-            told += f", then {second.name} with {digits(next_mean.value)}"
-            told += " (their intervals overlap)" if _meet(mean, next_mean) else ""
+            told += f", then {_quoted(second.name)} with {digits(next_mean.value)}"
+            told += _undecided(mean, next_mean)
         known = [f"{word.split(':')[0].lower()} {value}" for word, value in scores.baselines]
         said.append(f"{told}; without a model: {', '.join(known)}." if known else f"{told}.")
         rows += [
@@ -281,11 +281,12 @@ def _interval(mean: Mean) -> str:
     return between(mean.low, mean.high) if mean.low is not None else "one trial"
 
 
-def _meet(one: Mean, other: Mean) -> bool:
-    """Whether the intervals overlap; of single trials nothing is known, so they do."""
+def _undecided(one: Mean, other: Mean) -> str:
+    """Says so where the first may not be the best."""
     if one.low is None or one.high is None or other.low is None or other.high is None:
-        return True
-    return one.low <= other.high and other.low <= one.high
+        return " (one trial says nothing of another: undecided)"
+    meet = one.low <= other.high and other.low <= one.high
+    return " (their intervals overlap: undecided)" if meet else ""
 
 
 def _state(case: Case) -> float:
@@ -321,10 +322,13 @@ def _time(case: Case) -> str:
     return f"{shown(case.value('time'), 's')}{interval}"
 
 
+def _quoted(name: str) -> str:
+    return f"“{name}”" if "," in name else name
+
+
 def _listed(names: Sequence[str], quoted: bool = False) -> str:
     """`quoted`: a name with a comma inside stands in quotes."""
-    if quoted:
-        names = [f"“{name}”" if "," in name else name for name in names]
+    names = [_quoted(name) for name in names] if quoted else names
     names = (
         [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
         if len(names) > MOST_NAMES

@@ -214,8 +214,9 @@ def _side_by_side(
     if len(sizes) <= axes.MOST_TICKS:
         x = replace(x, ticks=sizes)
     y = axes.logarithmic("smallest evaluated loss", "1", [float(point.y) for point in points])
+    width, height = (600, 340) if len(settings) == 1 else (380, 280)
     figures = [
-        Figure(title, charts.lines(ours, x, y, width=380, height=280, beneath=theirs))
+        Figure(title, charts.lines(ours, x, y, width=width, height=height, beneath=theirs))
         for title, ours, theirs in settings
     ]
     keys = [Key(line.label, line.style) for _, ours, _ in settings for line in ours]
