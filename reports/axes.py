@@ -69,4 +69,14 @@ def _decades(low: float, high: float) -> list[float]:
         return _powers(low, high, 10)
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [float(f"{size}e{power}") for power in exponents for size in (1, 2, 5)]
-    return [tick for tick in ticks if low <= tick <= high]
+    within = [tick for tick in ticks if low <= tick <= high]
+    return within if len(within) > 2 else _evenly(low, high)
+
+
+def _evenly(low: float, high: float) -> list[float]:
+    """Where a decade's 1, 2 and 5 are too few: multiples of one of them, at most eight."""
+    exponent = math.floor(math.log10(high - low)) - 1
+    steps = [float(f"{size}e{power}") for power in (exponent, exponent + 1) for size in (1, 2, 5)]
+    step = next((one for one in steps if (high - low) / one <= MOST_TICKS), steps[-1])
+    multiples = range(math.ceil(low / step), math.floor(high / step) + 1)
+    return [float(f"{place * step:.12g}") for place in multiples]

@@ -58,19 +58,36 @@ class Series:
     points: list[Point]
 
 
-def lines(series: Sequence[Series], x: Axis, y: Axis, *, width: int, height: int) -> dict[str, Any]:
-    """One line a series, its points, and the interval of each point."""
-    base = _base(_rows(series)).encode(
-        x=_x("x", x), color=_colours(series), strokeDash=_dashes(series)
-    )
+def lines(
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    *,
+    width: int,
+    height: int,
+    beneath: Sequence[Series] = (),
+) -> dict[str, Any]:
+    """One line a series, its points, and the interval of each point.
+
+    `beneath` is what they are held against: wide and pale, so that it shows where they agree.
+    """
+    everything = [*beneath, *series]
+    colours, dashes = _colours(everything), _dashes(everything)
+    base = _base(_rows(series)).encode(x=_x("x", x), color=colours, strokeDash=dashes)
     layers: list[alt.Chart] = [base.mark_line(strokeWidth=1.75).encode(y=_y("y", y))]
+    if beneath:
+        ground = _base(_rows(beneath)).encode(
+            x=_x("x", x), y=_y("y", y), color=colours, strokeDash=dashes
+        )
+        marks = _symbols(ground, everything, size=110).encode(strokeDash=alt.Undefined)
+        layers = [ground.mark_line(strokeWidth=3.5, opacity=0.6), marks, *layers]
     if any(point.low is not None for one in series for point in one.points):
         layers.append(
             base.mark_rule(strokeWidth=1.25)
             .transform_filter("isValid(datum.low) && isValid(datum.high)")
             .encode(y=_y("low", y), y2="high:Q", strokeDash=alt.Undefined)
         )
-    layers.append(_symbols(base, series).encode(y=_y("y", y), strokeDash=alt.Undefined))
+    layers.append(_symbols(base, everything).encode(y=_y("y", y), strokeDash=alt.Undefined))
     return _finished(alt.layer(*layers), width, height)
 
 
@@ -159,8 +176,8 @@ def _ticks(axis: Axis) -> alt.Axis:
     return alt.Axis(values=axis.ticks, labelExpr=axis.label, labelOverlap=True)
 
 
-def _symbols(base: alt.Chart, series: Sequence[Series]) -> alt.Chart:
-    symbols: alt.Chart = base.mark_point(filled=True, size=42, opacity=1).encode(
+def _symbols(base: alt.Chart, series: Sequence[Series], size: int = 42) -> alt.Chart:
+    symbols: alt.Chart = base.mark_point(filled=True, size=size, opacity=1).encode(
         shape=alt.Shape("series:N", legend=None).scale(
             domain=[one.label for one in series], range=[one.style.shape for one in series]
         ),

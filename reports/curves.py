@@ -51,7 +51,7 @@ def curve_panels(
     curves: Sequence[Curve], points: Callable[[Curve], list[charts.Point]], x: Axis, y: Axis
 ) -> Panels | None:
     """Charts of the curves that have points; a curve is coloured by its place among all."""
-    first, others = _one_implementation_each(curves)
+    first, others = one_implementation_each(curves)
     dotted = [(curve, points(curve)) for curve in first]
     if not any(drawn for _, drawn in dotted):
         return None
@@ -85,7 +85,8 @@ def curve_panels(
     return Panels(f"{said} One chart an update rule, axes shared.", keys, figures)
 
 
-def _one_implementation_each(curves: Sequence[Curve]) -> tuple[list[Curve], int]:
+def one_implementation_each(curves: Sequence[Curve]) -> tuple[list[Curve], int]:
+    """The first curve of each operator, and how many others there are."""
     first: dict[tuple[str, str], Curve] = {}
     for curve in curves:
         first.setdefault((curve.label, curve.conditions), curve)

@@ -10,6 +10,10 @@ from fwpbench.reports.capacity import THRESHOLD, load_of, most_pairs, pairs_of
 from fwpbench.reports.curves import curves_of
 from fwpbench.reports.evidence import Case, Evidence, varying
 from fwpbench.reports.growth import lines_of
+from fwpbench.reports.quality_language import PERPLEXITY
+from fwpbench.reports.quality_retrieval import SOLVED, is_shown, largest_solved, setting_of, size_of
+from fwpbench.reports.quality_translation import BLEU
+from fwpbench.reports.quality_trials import Mean, Scored, scores_of
 from fwpbench.reports.speed import comparable
 from fwpbench.reports.units import between, count, digits, plural, shown
 
@@ -35,6 +39,9 @@ def findings(evidence: Evidence) -> list[Finding]:
         most_stored(evidence),
         growing_states(evidence),
         divergence(evidence),
+        retrieved(evidence),
+        predicted(evidence),
+        translated(evidence),
     )
     return [finding for finding in found if finding is not None]
 
@@ -210,6 +217,78 @@ def divergence(evidence: Evidence) -> Finding | None:
     return None
 
 
+def retrieved(evidence: Evidence) -> Finding | None:
+    """Up to which S a trained model stores every pair, setting by setting."""
+    tried = [case for case in evidence.of("retrieval") if is_shown(case)]
+    by_setting: dict[int, dict[str, list[Case]]] = defaultdict(lambda: defaultdict(list))
+    for case in tried:
+        by_setting[setting_of(case)][evidence.label(case)].append(case)
+    said, rows = [], []
+    for setting, models in sorted(by_setting.items()):
+        held = {model: largest_solved(cases) or 0 for model, cases in models.items()}
+        most = max(held.values())
+        first = [model for model, S in held.items() if most == S]
+        sizes = sorted({size_of(case) for cases in models.values() for case in cases})
+        of = f"S = {_listed([str(S) for S in sizes])}"
+        said.append(
+            f"in setting {setting} (of {of}) {_listed(first, quoted=True)} up to S = {most}"
+            if most
+            else f"in setting {setting} none (of {of})"
+        )
+        ordered = sorted(held.items(), key=lambda item: -item[1])
+        rows += [(model, str(setting), str(S) if S else "none") for model, S in ordered]
+    if not said:
+        return None
+    sentence = f"Trained to a loss of at most {SOLVED:g}: {'; '.join(said)}."
+    return Finding(sentence, ("Model", "Setting", "Stored up to S"), rows)
+
+
+def predicted(evidence: Evidence) -> Finding | None:
+    return _best(evidence, PERPLEXITY, "Lowest perplexity")
+
+
+def translated(evidence: Evidence) -> Finding | None:
+    return _best(evidence, BLEU, "Highest BLEU")
+
+
+def _best(evidence: Evidence, scored: Scored, what: str) -> Finding | None:
+    """The model with the best mean over its trials, data set by data set."""
+    said, rows = [], []
+    for scores in scores_of(evidence, scored):
+        means = [(line.curve, line.mean) for line in scores.lines if line.mean is not None]
+        if not means:
+            continue
+        first, mean = means[0]
+        told = f"{what} on {scores.data}: {_quoted(first.name)} with {digits(mean.value)}"
+        others = [(curve, m) for curve, m in means if curve.operator != first.operator]
+        if others:
+            second, next_mean = others[0]
+            told += f", then {_quoted(second.name)} with {digits(next_mean.value)}"
+            told += _undecided(mean, next_mean)
+        known = [f"{word.split(':')[0].lower()} {value}" for word, value in scores.baselines]
+        said.append(f"{told}; without a model: {', '.join(known)}." if known else f"{told}.")
+        rows += [
+            (curve.name, curve.implementation, scores.data, digits(m.value), _interval(m))
+            for curve, m in means
+        ]
+    if not said:
+        return None
+    columns = ("Model", "Implementation", "Data", "Mean", "95 % over trials")
+    return Finding(" ".join(said), columns, rows)
+
+
+def _interval(mean: Mean) -> str:
+    return between(mean.low, mean.high) if mean.low is not None else "one trial"
+
+
+def _undecided(one: Mean, other: Mean) -> str:
+    """Says so where the first may not be the best."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return " (one trial says nothing of another: undecided)"
+    meet = one.low <= other.high and other.low <= one.high
+    return " (their intervals overlap: undecided)" if meet else ""
+
+
 def _state(case: Case) -> float:
     return case.value("state") or 0.0
 
@@ -243,7 +322,13 @@ def _time(case: Case) -> str:
     return f"{shown(case.value('time'), 's')}{interval}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _quoted(name: str) -> str:
+    return f"“{name}”" if "," in name else name
+
+
+def _listed(names: Sequence[str], quoted: bool = False) -> str:
+    """`quoted`: a name with a comma inside stands in quotes."""
+    names = [_quoted(name) for name in names] if quoted else names
     names = (
         [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
         if len(names) > MOST_NAMES

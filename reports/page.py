@@ -11,7 +11,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fwpbench.harness.records import PROTOCOL
 from fwpbench.harness.run_folder import Run
 from fwpbench.harness.statuses import STATUSES
-from fwpbench.reports import agreement, capacity, coverage, growth, speed, stability, summary
+from fwpbench.reports import (
+    agreement,
+    capacity,
+    coverage,
+    growth,
+    quality,
+    speed,
+    stability,
+    summary,
+)
 from fwpbench.reports.charts import CONFIG
 from fwpbench.reports.drawing import Figure, fingerprints, for_script, json_for_script, library
 from fwpbench.reports.evidence import Evidence, read
@@ -28,6 +37,7 @@ SECTIONS = (
     growth.scaling,
     capacity.section,
     stability.section,
+    quality.section,
 )
 MOST_COMPLAINTS = 50
 
@@ -36,7 +46,7 @@ def page_of(runs: Sequence[Run]) -> str:
     """The whole page as one string."""
     evidence = read(runs)
     sections = [made for make in SECTIONS if (made := make(evidence)) is not None]
-    sections.append(_about(evidence, runs))
+    sections.append(_about(evidence, runs, sections))
     environment = Environment(
         loader=PackageLoader("fwpbench.reports"),
         autoescape=True,
@@ -66,7 +76,7 @@ def page_of(runs: Sequence[Run]) -> str:
     )
 
 
-def _about(evidence: Evidence, runs: Sequence[Run]) -> Section:
+def _about(evidence: Evidence, runs: Sequence[Run], sections: Sequence[Section]) -> Section:
     complaints = [_unplaced(line, run) for run in runs for line in run.complaints]
     content = {
         "statuses": STATUSES,
@@ -75,6 +85,7 @@ def _about(evidence: Evidence, runs: Sequence[Run]) -> Section:
         "complaints": [clipped(line) for line in complaints[:MOST_COMPLAINTS]],
         "complained": len(complaints),
         "sections": {case.record.suite for case in evidence.cases},
+        "quality": any(section.anchor == "quality" for section in sections),
     }
     return Section(
         "about", "How to read this", "What do the words mean?", "about.html.jinja", content

@@ -83,18 +83,17 @@ def trajectory(case: Case, quantity: str) -> list[tuple[float, float]]:
         if isinstance(token, int | float) and isinstance(value, int | float)
         if 0 < token < math.inf and 0 < value < math.inf
     ]
-    return _thinned(pairs)
+    return thinned(pairs)
 
 
-def _thinned(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    if len(pairs) <= MOST_POINTS:
+def thinned(pairs: list[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """At most so many, evenly spaced on a logarithmic axis; the first and the last stay."""
+    if len(pairs) <= most:
         return pairs
     span = math.log(pairs[-1][0] / pairs[0][0]) or 1.0
     seen: dict[int, tuple[float, float]] = {}
     for pair in pairs[:-1]:
-        seen.setdefault(
-            math.floor((MOST_POINTS - 1) * math.log(pair[0] / pairs[0][0]) / span), pair
-        )
+        seen.setdefault(math.floor((most - 1) * math.log(pair[0] / pairs[0][0]) / span), pair)
     return [*seen.values(), pairs[-1]]
 
 

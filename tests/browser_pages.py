@@ -16,7 +16,10 @@ from fwpbench.harness.statuses import STATUSES
 from fwpbench.reports.page import page_of
 from tests import sample_runs as sample
 
-SUITES = ("agreement", "speed", "memory", "scaling", "capacity", "stability")
+QUALITY = ("retrieval", "language-modeling", "translation")
+SUITES = ("agreement", "speed", "memory", "scaling", "capacity", "stability", *QUALITY)
+#: The suites whose records share a section.
+SECTIONS = dict.fromkeys(QUALITY, "quality")
 EVIL = "\"'><x-evil onload=alert(1)></script></style></title><script>alert(1)</script>"
 EVIL += "<!-- javascript:alert(1) {{ 7 * 7 }} \ud800"
 VOID = {"meta", "br", "input", "link", "img"}

@@ -1,7 +1,11 @@
-"""Made-up runs for the tests of the reports: every number here is invented, none was measured."""
+"""Made-up runs for the tests of the reports: every number here is invented, none was measured.
+
+Learning curves of the retrieval task are the published ones, bent a little.
+"""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +13,8 @@ from typing import Any
 
 from fwpbench.harness.records import Measurement, Record
 from fwpbench.harness.run_folder import Run
+from fwpbench.reports.evidence import Operator
+from fwpbench.reports.quality_published import curves, runs
 
 DEVICE = "Imaginary CPU (made up)"
 MAPS = (
@@ -238,6 +244,185 @@ def stability() -> Iterator[Record]:
             )
 
 
+LEARNERS = {
+    1: [
+        Operator("softmax-attention", "identity", "none"),
+        *(Operator("sum", phi, "attention") for phi in ("elu+1", "dpfp-1", "dpfp-2")),
+    ],
+    2: [
+        Operator("sum", "dpfp-1", "attention"),
+        *(Operator("delta", phi, "sum") for phi in ("elu+1", "dpfp-1", "dpfp-2")),
+    ],
+}
+
+
+def learner(operator: Operator) -> tuple[str, str]:
+    """The sentence of an operator, and the implementation that trains it."""
+    implementation = "torch-sdpa" if operator.rule == "softmax-attention" else "chunked"
+    return f"rule={operator.rule} phi={operator.phi} norm={operator.norm}", implementation
+
+
+def retrieval() -> Iterator[Record]:
+    chance = random.Random(3)
+    for setting, operators_of in LEARNERS.items():
+        for S in (20, 40, 60):
+            for operator in operators_of:
+                for trial in range(3):
+                    yield _retrieval(setting, S, operator, trial, chance)
+
+
+def _retrieval(setting: int, S: int, operator: Operator, trial: int, chance: Any) -> Record:
+    words, implementation = learner(operator)
+    problem = (
+        f"{words} B=32 T={setting * S} H=1 K=64 V={S} dtype=fp32 direction=forward+backward "
+        "state=out reads=no"
+    )
+    given = {"parameters": {"setting": setting, "trial": trial}}
+    if (setting, S, operator.phi, trial) == (2, 60, "dpfp-2", 2):
+        reason = "the loss was no finite number at step 731"
+        return record(
+            "retrieval",
+            problem,
+            implementation,
+            status="diverged",
+            reason=reason,
+            samples={"step": [100.0, 200.0], "loss": [0.4, None]},
+            **given,
+        )
+    bend = 2e-3 if trial == 0 else 0.4
+    curve = [
+        (step, loss * chance.uniform(1 - bend, 1 + bend))
+        for step, loss in curves()[setting, operator, S]
+    ]
+    run, losses = runs()[setting, operator, S], [loss for _, loss in curve]
+    found: dict[str, Any] = {"best loss": run.best, "steps": run.steps, "stop reason": "criterion"}
+    if trial == 0:
+        worst = 0.08 if (setting, S, operator.phi) == (2, 40, "elu+1") else 1.9e-3
+        found |= {"same steps": True, "compared": len(curve), "first": 1e-6, "worst": worst}
+    return record(
+        "retrieval",
+        problem,
+        implementation,
+        metrics={
+            "best loss": Measurement(value=min(losses), unit="1"),
+            "last loss": Measurement(value=losses[-1], unit="1"),
+            "steps": Measurement(value=curve[-1][0], unit="1"),
+        },
+        samples={"step": [step for step, _ in curve], "loss": losses},
+        detail={"stop reason": "criterion", "published": found},
+        **given,
+    )
+
+
+MODELS = {
+    "Softmax attention": LEARNERS[1][0],
+    "Linear Transformer": LEARNERS[1][1],
+    "DPFP-1, sum": LEARNERS[1][2],
+    "Delta Network": LEARNERS[2][2],
+    "Delta Network, elu+1": LEARNERS[2][1],
+}
+
+
+def language_modeling() -> Iterator[Record]:
+    chance = random.Random(4)
+    for data, unigram, floor, best in (
+        ("grammar", 190.0, 11.5, 13.0),
+        ("wikitext-2", 743.0, None, 310.0),
+    ):
+        for place, (name, operator) in enumerate(MODELS.items()):
+            for trial in range(2):
+                perplexity = best * (1 + 0.06 * place) * chance.uniform(0.98, 1.02)
+                yield _language(data, unigram, floor, name, operator, trial, perplexity)
+
+
+def _language(
+    data: str,
+    unigram: float,
+    floor: float | None,
+    name: str,
+    operator: Operator,
+    trial: int,
+    perplexity: float,
+) -> Record:
+    words, implementation = learner(operator)
+    problem = f"{words} B=16 T=128 H=4 K=16 V=16 dtype=fp32 direction=forward+backward"
+    given = {"name": name, "parameters": {"data": data, "trial": trial}}
+    if (data, name) == ("wikitext-2", "DPFP-1, sum"):
+        reason = "the budget was spent before its turn"
+        return record(
+            "language-modeling", problem, implementation, status="skipped", reason=reason, **given
+        )
+    steps = [50.0 * 2**n for n in range(6)]
+    end = math.log(perplexity)
+    numbers = {"perplexity": perplexity, "unigram perplexity": unigram, "parameters": 114_000.0}
+    metrics = {metric: Measurement(value=value, unit="1") for metric, value in numbers.items()}
+    metrics["state"] = Measurement(value=8192.0, unit="B")
+    if floor is not None:
+        metrics["floor perplexity"] = Measurement(value=floor, unit="1")
+    return record(
+        "language-modeling",
+        problem,
+        implementation,
+        metrics=metrics,
+        samples={
+            "step": steps,
+            "training loss": [end + 40 / step for step in steps],
+            "validation perplexity": [math.exp(end + 42 / step) for step in steps],
+            "test log-likelihood": [-128 * (end + 0.05 * math.sin(n)) for n in range(40)],
+            "test tokens": [128.0] * 40,
+        },
+        **given,
+    )
+
+
+SENTENCES = [
+    ("the old bakers see a red house", "ein rotes haus sehen die alten baecker"),
+    ("she opened the kitchen door", "die kuechentuer machte sie auf"),
+]
+
+
+def translation() -> Iterator[Record]:
+    chance = random.Random(5)
+    for place, (name, operator) in enumerate(MODELS.items()):
+        for trial in range(2):
+            words, implementation = learner(operator)
+            problem = f"{words} B=64 T=12 H=4 K=16 V=16 dtype=fp32 direction=forward+backward"
+            bleu = 99.0 - 4 * place + chance.uniform(-1, 1)
+            scores = {"bleu": bleu, "chrf": bleu - 0.5, "copy bleu": 3.1, "dictionary bleu": 24.0}
+            steps = [25.0 * 2**n for n in range(5)]
+            yield record(
+                "translation",
+                problem,
+                implementation,
+                name=name,
+                parameters={"data": "transduction", "trial": trial},
+                metrics={
+                    metric: Measurement(value=value, unit="1") for metric, value in scores.items()
+                }
+                | {
+                    "parameters": Measurement(value=210_000.0, unit="1"),
+                    "state": Measurement(value=16384.0, unit="B"),
+                },
+                samples={
+                    "step": steps,
+                    "training loss": [1.4 + 0.1 * place + 60 / step for step in steps],
+                    "validation loss": [0.9 + 0.1 * place + 60 / step for step in steps],
+                },
+                detail={
+                    "signatures": {"bleu": "nrefs:1|tok:13a|made:up", "chrf": "nrefs:1|nc:6"},
+                    "encoder": f"{operator.rule} without causality, by the same implementation",
+                    "examples": [
+                        {
+                            "source": source,
+                            "reference": reference,
+                            "translation": reference if place < 2 else reference.upper(),
+                        }
+                        for source, reference in SENTENCES
+                    ],
+                },
+            )
+
+
 def everything() -> list[Record]:
     """About 6,000 records over every suite."""
     return [
@@ -247,6 +432,9 @@ def everything() -> list[Record]:
         *timed("scaling", (256, 512, 1024, 2048, 4096, 8192), ("forward",)),
         *capacity(),
         *stability(),
+        *retrieval(),
+        *language_modeling(),
+        *translation(),
     ]
 
 
