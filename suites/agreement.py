@@ -9,7 +9,7 @@ from fwpbench.harness.golden import Truths
 from fwpbench.harness.profiles import Profile
 from fwpbench.harness.records import Measurement
 from fwpbench.harness.suite import Answer, Case, Metric, Setting, Suite
-from fwpbench.harness.suspects import explained
+from fwpbench.harness.suspects import explained, located
 from fwpbench.implementations.base import Implementation
 from fwpbench.operators import INPUT_FAMILIES
 from fwpbench.operators.operator import enumerate_operators
@@ -53,6 +53,17 @@ def cases(profile: Profile) -> Sequence[Case]:
 
 
 def answer(case: Case, implementation: Implementation, setting: Setting) -> Answer:
+    return _answered(case, implementation, setting, named=True)
+
+
+def answer_with_place(case: Case, implementation: Implementation, setting: Setting) -> Answer:
+    """Without the name of the bug: for who asks many problems and names it from all of them."""
+    return _answered(case, implementation, setting, named=False)
+
+
+def _answered(
+    case: Case, implementation: Implementation, setting: Setting, *, named: bool
+) -> Answer:
     truth = truths(case.problem, setting.seed)
     kind = setting.device.kind
 
@@ -60,13 +71,13 @@ def answer(case: Case, implementation: Implementation, setting: Setting) -> Answ
         return implementation.refuses(problem, kind)
 
     agreement, laws = judge(implementation.run, case.problem, truth, kind, cannot)
-    agreement = explained(agreement, laws, case.problem)
+    if named:
+        agreement = explained(agreement, laws, case.problem, truth)
+    else:
+        agreement = located(agreement, laws, case.problem)
     metrics = {}
     if agreement.worst_ratio is not None:
         metrics["error ratio"] = Measurement(value=agreement.worst_ratio, unit="1")
-    detail: dict[str, object] = {"tensors": agreement.as_json()}
-    if laws is not None:
-        detail["laws"] = laws.as_json()
     discriminates = agreement.evidence or agreement.status != "ok"
     return Answer(
         agreement.status,

@@ -12,10 +12,12 @@ from typing import Any
 from fwpbench.commands.selection import setting
 from fwpbench.harness.engine import run_task
 from fwpbench.harness.environment import command_line
+from fwpbench.harness.fingerprint import fingerprint_of
 from fwpbench.harness.plan import Task
 from fwpbench.harness.records import Record, to_line
 from fwpbench.harness.statuses import STATUSES, group_of
 from fwpbench.harness.suite import Case, Setting
+from fwpbench.harness.suspects import Seen, looks_like, suspects
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.base import Implementation
 from fwpbench.operators import INPUT_FAMILIES
@@ -25,9 +27,11 @@ from fwpbench.operators.problem import Problem, parse_value
 from fwpbench.plain_function import PlainFunction
 from fwpbench.python_file import load_file, place
 from fwpbench.suites import SUITES
+from fwpbench.suites.agreement import answer_with_place, truths
 from fwpbench.terminal import console, table
 
 #: One token, and around the border of a chunk of 64; no two axes of one size.
+CHUNK = 64
 SIZES = "B=2 H=3 K=16 V=12 T=1,63,64,65,131"
 FAMILIES = ("normal", "realistic", "saturated-gates")
 DIRECTIONS = "forward+backward,forward"
@@ -174,7 +178,8 @@ def _judged(
     for problem in problems:
         plain.error = None
         task = Task("agreement", Case(problem), label, here.seed)
-        record = run_task(task, SUITES["agreement"], here, None)
+        suite = replace(SUITES["agreement"], answer=answer_with_place)
+        record = run_task(task, suite, here, None)
         if isinstance(plain.error, UserError):
             raise plain.error
         if plain.error is not None:
@@ -257,6 +262,39 @@ def _verdict(records: Sequence[Record], problems: Sequence[Problem]) -> Iterator
         if record is failed[0][0] or not reason.startswith(tuple(_tensors([record]))):
             yield f"{record.status}: {reason}\n  {record.command}"
     yield f"wrong: {len(failed)} of {len(records)} problems" + _common(failed, problems)
+    if names := _suspects(records, problems):
+        yield looks_like(names)
+
+
+def _suspects(records: Sequence[Record], problems: Sequence[Problem]) -> list[str]:
+    """Which known bug explains best where it is wrong and where it is right.
+
+    Asked at the first dtype that fails and the shortest length past a chunk that does: every
+    input family there, with gradients, and forward where laws were asked.
+    """
+    judged = [
+        (record, problem)
+        for record, problem in zip(records, problems, strict=True)
+        if record.detail.get("tensors")
+    ]
+    failed = [problem for record, problem in judged if _failed(record)]
+    if not failed:
+        return []
+    mine = [problem for problem in failed if problem.dtype == failed[0].dtype]
+    T = min(mine, key=lambda problem: (problem.T < CHUNK - 1, abs(problem.T - CHUNK))).T
+    seen = [
+        Seen(
+            problem,
+            truths(problem, record.seed),
+            fingerprint_of(record.status, record.detail, problem.tokens),
+        )
+        for record, problem in judged
+        if (problem.dtype, problem.T) == (failed[0].dtype, T)
+        and (
+            problem.backward or "laws" in record.detail or problem.direction == failed[0].direction
+        )
+    ]
+    return suspects(sorted(seen, key=lambda one: (one.found.status == "ok", -len(one.found.wrong))))
 
 
 def _tensors(records: Sequence[Record]) -> list[str]:
