@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,12 +73,16 @@ def make_tasks(
     seed: int,
     where: str = "",
 ) -> list[Task]:
-    """All tasks that pass the filter. Raises UserError where none does."""
+    """All tasks that pass the filter. Raises UserError where none does.
+
+    A suite whose cases cannot be listed has none, which is said on stderr; alone it is an error.
+    """
     condition = Where(where)
+    planned = _planned(suites, profile)
     tasks = [
         Task(name, case, implementation, seed)
-        for name, suite in suites.items()
-        for case in suite.cases(profile)
+        for name, cases in planned.items()
+        for case in cases
         if condition.matches(case.problem)
         for implementation in implementations
     ]
@@ -88,6 +93,21 @@ def make_tasks(
         )
     _check(tasks)
     return tasks
+
+
+def _planned(suites: Mapping[str, Suite], profile: Profile) -> dict[str, Sequence[Case]]:
+    planned: dict[str, Sequence[Case]] = {}
+    complaint = ""
+    for name, suite in suites.items():
+        try:
+            planned[name] = list(suite.cases(profile))
+        except (Exception, SystemExit) as error:
+            said = f"{type(error).__name__}: {error}"
+            complaint = f"the suite {name!r} cannot list its cases: {said}"
+            print(f"fwpbench: left out: {complaint}", file=sys.stderr)
+    if not planned and complaint:
+        raise UserError(f"nothing is left to run: {complaint}")
+    return planned
 
 
 def _check(tasks: Sequence[Task]) -> None:
