@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fwpbench.commands.own_process import JUDGED
 from fwpbench.commands.selection import setting
 from fwpbench.harness.engine import run_task
 from fwpbench.harness.environment import command_line
@@ -38,7 +39,8 @@ DIRECTIONS = "forward+backward,forward"
 ONLY_HERE = ("phi", "norm", "dtype", "layout", "features", "sizes", "inputs", "direction")
 
 
-def main(arguments: Namespace) -> int:
+def main(arguments: Namespace, begin: Callable[[str], None]) -> int:
+    """`begin` is told the command of each problem before it is asked."""
     for option in ("where", "implementations", "profile"):
         if getattr(arguments, option):
             raise UserError(f"--{option} chooses among what is listed: leave it out with a FILE")
@@ -48,6 +50,7 @@ def main(arguments: Namespace) -> int:
     here, (path, function, label) = setting(arguments), _found(arguments.function)
     layout, features = arguments.layout or "time-first", arguments.features or "raw"
     plain = PlainFunction(function, label, operator, layout, features)
+    begin(command_line(["check", *arguments.words[1:]]))
     problems = _problems(arguments, operator, plain, here)
     listed = Implementation(
         plain.run,
@@ -56,7 +59,8 @@ def main(arguments: Namespace) -> int:
         origin="third-party",
     )
     with _listed(label, listed):
-        records = list(_judged(problems, label, plain, path, here, arguments))
+        records = list(_judged(problems, label, plain, path, here, arguments, begin))
+    begin(JUDGED)
     if not any(group_of(record.status) != "cannot" for record in records):
         because = discouraged(operator) or records[0].reason
         raise UserError(f"nothing could be judged: {operator}: {because}")
@@ -174,8 +178,11 @@ def _judged(
     path: Path,
     here: Setting,
     arguments: Namespace,
+    begin: Callable[[str], None],
 ) -> Iterator[Record]:
     for problem in problems:
+        command = _command(arguments, problem, here)
+        begin(command)
         plain.error = None
         task = Task("agreement", Case(problem), label, here.seed)
         suite = replace(SUITES["agreement"], answer=answer_with_place)
@@ -184,7 +191,7 @@ def _judged(
             raise plain.error
         if plain.error is not None:
             record = replace(record, reason=f"{record.reason} ({place(plain.error, path)})")
-        record = replace(record, command=_command(arguments, problem, here))
+        record = replace(record, command=command)
         if arguments.json:
             print(to_line(record), flush=True)
         yield record
