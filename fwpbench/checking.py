@@ -14,13 +14,16 @@ def check(run: Run, problem: Problem, *, seed: int = 0, device: str = "cpu") -> 
     """Judge `run(problem, inputs) -> Output` against float64, as the agreement suite does.
 
     Every output, the final state and, for direction=forward+backward, every gradient is compared;
-    what is allowed is three times the error of honest arithmetic in the problem's dtype. The
-    result has `status` ("ok", "incorrect", "not-finite", "unsupported"), `reason`, and for each
+    what is allowed is three times the error of honest arithmetic in the problem's dtype. Then the
+    laws that need no reference are asked, which calls `run` forward, with other B and T too: those
+    that the problem's states allow, most of them with state=in+out.
+
+    The result has `status` ("ok", "incorrect", "not-finite", "unsupported"), `reason`, and for each
     tensor a comparison with `error`, `allowed` and `ratio`. Exceptions of `run` are not caught.
 
         problem = fwpbench.Problem.parse("rule=sum phi=elu+1 norm=attention B=1 T=131 H=2 K=64 …")
         print(fwpbench.check(my_function, problem).status)
     """
-    from fwpbench.harness import agreement, golden
+    from fwpbench.harness import gate, golden
 
-    return agreement.check(run, problem, golden.find_truth(problem, seed), device)
+    return gate.judge_whole(run, problem, golden.find_truth(problem, seed), device)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from fwpbench.harness.agreement import Agreement
+from fwpbench.harness.agreement import Agreement, Comparison
 from fwpbench.harness.laws import Laws
 
 #: Sizes of chunks that kernels have, the largest first.
@@ -61,6 +62,14 @@ def fingerprint(agreement: Agreement, laws: Laws | None, tokens: int) -> Fingerp
     )
 
 
+def fingerprint_of(status: str, detail: Mapping[str, Any], tokens: int) -> Fingerprint:
+    """The same from the status and the detail of an agreement record."""
+    tensors = {name: Comparison(**fields) for name, fields in detail.get("tensors", {}).items()}
+    laws = detail.get("laws")
+    found = fingerprint(Agreement(status, "", tensors), None, tokens)
+    return replace(found, laws=None if laws is None else frozenset(laws["broken"]))
+
+
 def likeness(a: Fingerprint, b: Fingerprint) -> float:
     """1 where nothing tells them apart, 0 where nothing is alike.
 
@@ -86,10 +95,10 @@ def _overlap(a: Collection[str], b: Collection[str]) -> float:
 
 
 def _near(a: float, b: float) -> float:
-    """0 where the errors are a factor of ten or more apart."""
+    """0 where the errors are a factor of four or more apart."""
     if not (0 < a < math.inf and 0 < b < math.inf):
         return float(a == b or (math.isnan(a) and math.isnan(b)))
-    return max(0.0, 1 - abs(math.log10(a / b)))
+    return max(0.0, 1 - abs(math.log(a / b, 4)))
 
 
 def _same_place(a: Place, b: Place) -> float:

@@ -19,16 +19,49 @@ def judge(
 ) -> tuple[Agreement, Laws | None]:
     """Judge `run` on one case; the laws are None where they are not asked.
 
-    They are asked forward, on `realistic` inputs, once an operator and dtype: a law that breaks
-    there only is a failure like any other. Where agreement has shown the form of the results or
-    the inputs to be wrong, no law is asked.
+    They are asked forward, on `realistic` inputs, with a state in and out, once an operator and
+    dtype: a law that breaks there only is a failure like any other. Where agreement has shown the
+    form of the results or the inputs to be wrong, no law is asked.
     """
+    if problem.inputs == "realistic" and problem.state == "in+out":
+        return judge_with_laws(run, problem, truth, device, cannot)
+    return check(run, problem, truth, device), None
+
+
+def judge_with_laws(
+    run: Run,
+    problem: Problem,
+    truth: Truth,
+    device: str = "cpu",
+    cannot: Cannot = lambda problem: None,
+) -> tuple[Agreement, Laws | None]:
+    """Agreement, and every law that this very problem allows to ask."""
     agreement = check(run, problem, truth, device)
-    asked = problem.inputs == "realistic" and applicable(problem)
-    if not asked or not agreement.comparisons:
+    if not applicable(problem) or not agreement.comparisons:
         return agreement, None
     laws = find_broken(run, problem, truth, device, cannot, agreed=agreement.status == "ok")
-    if agreement.status == "ok" and laws.broken:
-        sentences = "; ".join(f"{LAWS[name]} ({name})" for name in laws.broken)
-        agreement = replace(agreement, status="incorrect", reason=f"does not hold: {sentences}")
-    return agreement, laws
+    return _lawful(agreement, laws), laws
+
+
+def judge_whole(run: Run, problem: Problem, truth: Truth, device: str = "cpu") -> Agreement:
+    """Agreement as the problem asks for it, and the laws of the same call without gradients.
+
+    `run` may know this one operator: no other is asked for.
+    """
+
+    def cannot(other: Problem) -> str | None:
+        return None if other.operator == problem.operator else "one operator was given"
+
+    agreement = check(run, problem, truth, device)
+    forward = problem.replace(direction="forward") if problem.backward else problem
+    if not applicable(forward) or not agreement.comparisons:
+        return agreement
+    ok = agreement.status == "ok"
+    return _lawful(agreement, find_broken(run, forward, truth, device, cannot, ok))
+
+
+def _lawful(agreement: Agreement, laws: Laws) -> Agreement:
+    if agreement.status != "ok" or not laws.broken:
+        return agreement
+    sentences = "; ".join(f"{LAWS[name]} ({name})" for name in laws.broken)
+    return replace(agreement, status="incorrect", reason=f"does not hold: {sentences}")

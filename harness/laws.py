@@ -46,6 +46,7 @@ LAWS = {
 #: The rule that is left when nothing decays.
 UNGATED = {"decay": "sum", "gla": "sum", "gated-delta": "delta", "kda": "delta"}
 REPEATS = 5
+NO_STATE = "no state goes in and comes out"
 
 
 @dataclass
@@ -74,9 +75,9 @@ class Laws:
 
 
 def applicable(problem: Problem) -> bool:
-    """Whether the laws can be asked of this problem: forward, causal, a state in and out."""
+    """Whether the laws can be asked of this problem: forward, causal, more than two tokens."""
     whole = problem.direction == "forward" and problem.causal and problem.reads
-    return whole and not problem.masked and problem.state == "in+out" and problem.T > 2
+    return whole and not problem.masked and problem.T > 2
 
 
 @torch.no_grad()
@@ -179,6 +180,7 @@ def _ask_variants(
     meet is seen there."""
     p, gates = problem, problem.operator.update_rule.gates
     at = p.T // 2
+    crosses = p.state_in and p.state_out
     rows: dict[str, Inputs] = {"causality": _changed(base, at)}
     if p.H > 1:
         rows["heads"], rows["order of heads"] = _other_head(base), _turned(base)
@@ -190,6 +192,8 @@ def _ask_variants(
         judge.exempt("beta = 0", f"{p.rule} has no β")
     elif "alpha" in gates or p.rule == "fwm":
         judge.exempt("beta = 0", f"{p.rule} changes its state by more than what β writes")
+    elif not crosses:
+        judge.exempt("beta = 0", NO_STATE)
     else:
         rows["beta = 0"] = _gate(base, "beta", 0.0)
     ungated = None
@@ -217,11 +221,13 @@ def _ask_variants(
     if "heads" in rows:
         seen, before = got["heads"], first
         judge("heads", {"o": seen["o"][:, :, :-1]}, {"o": before["o"][:, :, :-1]})
-        judge("heads", {"S": seen["S"][:, :-1]}, {"S": before["S"][:, :-1]})
+        if "S" in before:
+            judge("heads", {"S": seen["S"][:, :-1]}, {"S": before["S"][:, :-1]})
         judge("order of heads", _turned_back(got["order of heads"]), first)
     if "linear even" in rows:
         even, odd, whole = got["linear even"], got["linear odd"], got["base"]
-        tensors = ["o"] if p.operator.update_rule.keeps_tokens else ["o", "S"]
+        tensors = ["o", "S"] if "S" in whole else ["o"]
+        tensors = ["o"] if p.operator.update_rule.keeps_tokens else tensors
         total = {name: even[name].double() + odd[name].double() for name in tensors}
         judge("linear in v", total, {name: whole[name] for name in tensors}, results=3)
     if "beta = 0" in rows:
@@ -245,11 +251,14 @@ def _ask_halves(
             judge.exempt("two halves", reason)
             continue
         front = run(halves[0], _cut(base, slice(cut), base.state))
-        back = run(halves[1], _cut(base, slice(cut, None), front.state))
         assert front.o is not None
-        assert back.o is not None
         # The first ends with its chunk, the whole does not.
         judge("padding", {"o": front.o}, {"o": first["o"][:, :cut]})
+        if not (problem.state_in and problem.state_out):
+            judge.exempt("two halves", NO_STATE)
+            continue
+        back = run(halves[1], _cut(base, slice(cut, None), front.state))
+        assert back.o is not None
         whole = named(back) | {"o": torch.cat([front.o, back.o], dim=1)}
         judge("two halves", whole, first)
 
@@ -326,15 +335,15 @@ def _split_values(inputs: Inputs, problem: Problem) -> tuple[Inputs, Inputs]:
     and so do the keys that softmax attention remembers."""
     even = torch.arange(inputs.v.shape[1], device=inputs.v.device) % 2 == 0
     even = even[None, :, None, None]
-    assert inputs.state is not None
+    odd = inputs._replace(v=torch.where(even, 0.0, inputs.v))
+    inputs = inputs._replace(v=torch.where(even, inputs.v, 0.0))
+    if inputs.state is None:
+        return inputs, odd
     S = torch.zeros_like(inputs.state.S)
     if problem.operator.update_rule.keeps_tokens:
         S = inputs.state.S.clone()
         S[..., problem.K :] = 0
-    return (
-        inputs._replace(v=torch.where(even, inputs.v, 0.0)),
-        inputs._replace(v=torch.where(even, 0.0, inputs.v), state=inputs.state._replace(S=S)),
-    )
+    return inputs, odd._replace(state=inputs.state._replace(S=S))
 
 
 def _gate(inputs: Inputs, name: str, value: float) -> Inputs:

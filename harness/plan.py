@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,12 +82,15 @@ def make_tasks(
     seed: int,
     where: str = "",
 ) -> list[Task]:
-    """All tasks that pass the filter. Raises UserError where none does."""
-    cases = [(name, case) for name, suite in suites.items() for case in suite.cases(profile)]
-    condition = Where(where, frozenset(word for _, case in cases for word in case.parameters))
+    """All tasks that pass the filter. Raises UserError where none does.
+
+    A suite whose cases cannot be listed has none, which is said on stderr; alone it is an error.
+    """
+    planned = [(name, case) for name, cases in _planned(suites, profile).items() for case in cases]
+    condition = Where(where, frozenset(word for _, case in planned for word in case.parameters))
     tasks = [
         Task(name, case, implementation, seed)
-        for name, case in cases
+        for name, case in planned
         if condition.matches(case.problem, case.parameters)
         for implementation in implementations
     ]
@@ -97,6 +101,21 @@ def make_tasks(
         )
     _check(tasks)
     return tasks
+
+
+def _planned(suites: Mapping[str, Suite], profile: Profile) -> dict[str, Sequence[Case]]:
+    planned: dict[str, Sequence[Case]] = {}
+    complaint = ""
+    for name, suite in suites.items():
+        try:
+            planned[name] = list(suite.cases(profile))
+        except (Exception, SystemExit) as error:
+            said = f"{type(error).__name__}: {error}"
+            complaint = f"the suite {name!r} cannot list its cases: {said}"
+            print(f"fwpbench: left out: {complaint}", file=sys.stderr)
+    if not planned and complaint:
+        raise UserError(f"nothing is left to run: {complaint}")
+    return planned
 
 
 def _check(tasks: Sequence[Task]) -> None:

@@ -30,7 +30,7 @@ def main(orders: int, answers: int) -> None:
         os.set_inheritable(pipe, False)
     with open(orders, encoding="utf-8") as incoming, open(answers, "w", encoding="utf-8") as out:
         order = json.loads(incoming.readline())
-        _die_with(order["parent"])
+        die_with(order["parent"])
         _serve(order, incoming, out)
 
 
@@ -54,7 +54,7 @@ def _serve(order: dict[str, Any], incoming: IO[str], out: IO[str]) -> None:
     faulthandler.enable()  # where a segmentation fault happened, on stderr
     torch.set_num_threads(order["threads"])
     if order["memory"] is not None:
-        _limit_memory(order["memory"])
+        limit_memory(order["memory"])
     profile = Profile(**order["profile"] | {"data": tuple(order["profile"]["data"])})
     data_dir, checkpoints = (order[name] and Path(order[name]) for name in FOLDERS)
 
@@ -96,7 +96,7 @@ def _named(where: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Linux: be killed when the parent dies, also where a call never returns."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -104,7 +104,7 @@ def _die_with(parent: int) -> None:
             sys.exit("the parent is gone")
 
 
-def _limit_memory(more: int) -> None:
+def limit_memory(more: int) -> None:
     """Allow this many bytes beyond what is mapped already: the libraries of torch alone are GBs."""
     if sys.platform == "linux":
         import resource

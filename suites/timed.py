@@ -9,7 +9,8 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
-from fwpbench.harness.agreement import check, compare, copied, modified
+from fwpbench.harness.agreement import compare, copied, modified
+from fwpbench.harness.gate import judge_with_laws
 from fwpbench.harness.golden import (
     Tensors,
     Truth,
@@ -48,7 +49,11 @@ def wrong(problem: Problem, implementation: Implementation, setting: Setting) ->
 def _gated(
     problem: Problem, implementation: Implementation, device: str, seed: int
 ) -> Answer | None:
-    agreement = check(implementation.run, problem, truths(problem, seed), device)
+    def cannot(problem: Problem) -> str | None:
+        return implementation.refuses(problem, device)
+
+    truth = truths(problem, seed)
+    agreement, _ = judge_with_laws(implementation.run, problem, truth, device, cannot)
     if agreement.status == "ok":
         return None
     detail = {"gate": str(problem), "tensors": agreement.as_json()}

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from fwpbench.cli import main
+from fwpbench.commands import check
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.operator import Operator
@@ -145,6 +146,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checked(mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs `fwpbench check mine.py:…` beside the file; gives its exit code, output and errors."""
     monkeypatch.chdir(mine.parent)
+    monkeypatch.setattr(check, "begin", lambda command: None)  # here: torch is imported already
 
     def run(*words: str) -> tuple[int, str, str]:
         code = main(["check", *words])
@@ -174,6 +176,54 @@ def test_from_the_start_to_a_verdict_takes_less_than_20_seconds(mine: Path) -> N
     assert "right: 60 of 60 problems\nnearest to its limit: " in done.stdout
     assert done.stderr == ""
     assert alone < 20
+
+
+ENDING = """
+import os, time, torch
+
+def segfaults(q, k, v):
+    import ctypes
+    return ctypes.string_at(0)
+
+def exits(q, k, v):
+    os._exit(0)
+
+def hangs(q, k, v):
+    time.sleep(1000)
+
+def at_65(q, k, v):
+    return hangs(q, k, v) if q.shape[1] == 65 else v
+
+def takes_everything(q, k, v):
+    return [torch.zeros(2**40) for _ in range(2**20)][0]
+"""
+ENDS = {
+    "segfaults": ("illegal-access: its process was ended by SIGSEGV", "nothing after that"),
+    "exits": ("runtime-error: its process ended with exit code 0", "nothing after that"),
+    "hangs": ("timeout: took longer than 2 s (--timeout gives more)", "nothing after that"),
+    "at_65": ("timeout: took longer than 2 s (--timeout gives more)", "T=65 H=3"),
+    "takes_everything": ("out-of-memory: ", "wrong: 4 of 4 problems"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_function_that_ends_its_process_gets_a_verdict(name: str, tmp_path: Path) -> None:
+    (tmp_path / "ending.py").write_text(ENDING, encoding="utf-8")
+    words = ["--rule", "sum", "--dtype", "fp32", "--sizes", "T=9,65", "--inputs", "normal"]
+    words += ["--device", "cpu", "--timeout", "2s"]
+    clock = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "fwpbench", "check", f"ending.py:{name}", *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(f"{name}: {time.perf_counter() - clock:.1f} s: {done.stdout.splitlines()[:1]}")
+    assert done.returncode == 1, done.stdout + done.stderr
+    for sentence in ENDS[name]:
+        assert sentence in done.stdout, done.stdout + done.stderr
 
 
 RIGHT = {

@@ -22,7 +22,7 @@ from rich.console import Console
 import fwpbench
 from fwpbench import cli, progress
 from fwpbench.cli import KINDS, main, make_parser
-from fwpbench.commands import check, run
+from fwpbench.commands import check_listed, run
 from fwpbench.commands.run import score_the_gate
 from fwpbench.commands.selection import make_setting
 from fwpbench.harness.budget import Budget
@@ -50,7 +50,7 @@ SMALL += ["--implementations", "chunked,reference"]
 def in_this_process() -> Iterator[None]:
     """What `main` runs here; test_isolation.py has the laws of what runs elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (run, check):
+        for module in (run, check_listed):
             patch.setattr(module, "executor", lambda here, log, limit: InProcess(SUITES, here, log))
         yield
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import fwpbench
 from fwpbench.harness.gate import judge
 from fwpbench.harness.golden import Truths
 from fwpbench.harness.laws import LAWS, Laws, applicable, find_broken
@@ -64,11 +65,11 @@ def test_a_law_that_needs_what_is_refused_is_exempt_with_the_reason():
     assert set(laws.ratios) == {"memory"}
 
 
-def test_laws_are_asked_of_a_causal_call_with_a_state_in_and_out():
+def test_laws_are_asked_of_a_causal_call_without_gradients():
     problem = forward(Operator("sum", "elu+1", "none"))
     assert applicable(problem)
     for change in (
-        {"direction": "forward+backward"}, {"direction": "decode"}, {"state": "none"},
+        {"direction": "forward+backward"}, {"direction": "decode"},
         {"masked": True}, {"causal": False}, {"reads": False}, {"T": 2},
     ):  # fmt: skip
         assert not applicable(problem.replace(**change)), change
@@ -146,3 +147,31 @@ def test_not_deterministic_is_reported_and_no_failure():
     agreement, laws = judge(chunked_with(o=noisy), problem, truths(problem, 0))
     assert (agreement.status, laws.distinct) == ("ok", 5)
     assert laws.as_json()["distinct of 5"] == 5
+
+
+@pytest.mark.parametrize("state", ["none", "in", "out"])
+@pytest.mark.parametrize(("name", "operator"), able(), ids=str)
+def test_without_a_state_in_and_out_the_other_laws_are_asked(name, operator, state):
+    problem = forward(operator, T=33, state=state)
+    laws = laws_of(IMPLEMENTATIONS[name].run, problem, cannot=IMPLEMENTATIONS[name].cannot)
+    assert not laws.broken, laws.ratios
+    assert laws.ratios.keys() | laws.exempt.keys() == LAWS.keys()
+    assert "two halves" in laws.exempt
+
+
+@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
+@pytest.mark.parametrize("inputs", ["normal", "realistic"])
+def test_check_asks_the_laws_of_whatever_is_given(direction, inputs):
+    """Right wherever B is 1, as the golden asks; rows meet where it is not."""
+    problem = forward(
+        Operator("delta", "identity", "l2"), direction=direction, inputs=inputs, state="none"
+    )
+    assert fwpbench.check(run_chunked, problem).status == "ok"
+
+    def rows_meet(p, i):
+        o, state = run_chunked(p, i)
+        return Output(o + 0.01 * o.mean(0, keepdim=True) * (p.B > 1), state)
+
+    found = fwpbench.check(rows_meet, problem)
+    assert found.status == "incorrect"
+    assert "rows of a batch do not meet (rows)" in found.reason

@@ -290,3 +290,42 @@ def test_a_package_that_raises_costs_one_row(
     assert {record.reason for record in missing} == (
         {sentence} if kind == "implementation" else set()
     )
+
+
+UNPLANNED = """
+import fwpbench
+
+
+def cases(profile):
+    raise ZeroDivisionError("no cases")
+
+
+SUITES = {"theirs": fwpbench.Suite("Does it plan?", cases, cases, {})}
+"""
+
+
+def test_a_suite_that_cannot_list_its_cases_costs_itself(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("theirs.py").write_text(UNPLANNED, encoding="utf-8")
+    sentence = "the suite 'theirs' cannot list its cases: ZeroDivisionError: no cases"
+    where = ["--where", "rule=sum phi=relu norm=l2 direction=forward T<300"]
+    plugin = ["--plugin", "theirs.py", "--device", "cpu", "--output", "run", "--json"]
+    assert main(["run", "agreement", "theirs", *where, *plugin]) == 0
+    assert f"left out: {sentence}" in capsys.readouterr().err
+    assert "ok" in {record.status for record in read_run(Path("run")).records}
+    assert main(["run", "theirs", *plugin]) == 2
+    assert f"nothing is left to run: {sentence}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("profile", ["quick", "standard"])
+def test_an_input_family_that_cannot_be_loaded_costs_its_rows(
+    profile: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("theirs.py").write_text("INPUT_FAMILIES = {'theirs': 1}", encoding="utf-8")
+    words = ["agreement", "--profile", profile, "--dry-run", "--plugin", "theirs.py"]
+    assert main(["run", *words]) == 0
+    printed = capsys.readouterr()
+    assert "left out: the input family 'theirs' cannot be imported: theirs.py" in printed.err
+    assert "inputs=realistic" in printed.out
+    assert "inputs=theirs" not in printed.out

@@ -17,7 +17,7 @@ from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.base import Implementation, Output
 from fwpbench.operators import FEATURE_MAPS, INPUT_FAMILIES, NORMALIZATIONS, UPDATE_RULES
 from fwpbench.operators.operator import discouraged, enumerate_operators, undefined
-from fwpbench.suites import SUITES
+from fwpbench.suites import SUITES, memory, timed
 from fwpbench.suites.capacity import _error as capacity_error
 from fwpbench.suites.named_operators import NAMED_OPERATORS, QUICK
 
@@ -175,8 +175,9 @@ def test_what_is_wrong_is_never_measured(suite):
         ("right on the first call only", "forward+backward"),
     ],
 )
-def test_what_is_right_only_when_it_is_looked_at_has_no_time(name, direction):
-    """The gate before the timing sees one call, and that is right."""
+def test_what_is_right_only_when_it_is_looked_at_has_no_time(name, direction, monkeypatch):
+    """The gate is taken for passed: what the timing sees is enough."""
+    monkeypatch.setattr(timed, "wrong", lambda *_: None)
     case = next(
         case
         for case in SUITES["speed"].cases(PROFILES["quick"])
@@ -189,6 +190,31 @@ def test_what_is_right_only_when_it_is_looked_at_has_no_time(name, direction):
         assert "the result of a timed call is wrong" in answer.reason
         assert not answer.metrics
         assert not answer.samples
+
+
+@pytest.mark.parametrize("name", ["memoised by pointer", "right on the first call only"])
+def test_what_is_right_only_when_it_is_looked_at_has_no_memory(name, monkeypatch):
+    """Both calls of the measurement are judged; the gate is taken for passed."""
+    monkeypatch.setattr(memory, "wrong", lambda *_: None)
+    case = next(c for c in SUITES["memory"].cases(PROFILES["quick"]) if c.name == "DeltaNet")
+    answer = memory.answer(case, Implementation(MUTANTS[name].make(64), name), QUICKLY)
+    assert answer.status == "incorrect"
+    assert not answer.metrics
+
+
+@pytest.mark.parametrize("suite", ["speed", "memory", "scaling"])
+def test_what_breaks_a_law_is_never_measured(suite):
+    """The golden of one row agrees; rows meet where there are more."""
+
+    def run(problem, inputs):
+        o, state = CHUNKED.run(problem, inputs)
+        return Output(o + 0.01 * o.mean(0, keepdim=True) * (problem.B > 1), state)
+
+    case = next(c for c in SUITES[suite].cases(PROFILES["quick"]) if c.name == "DeltaNet")
+    answer = SUITES[suite].answer(case, Implementation(run, "rows meet"), QUICKLY)
+    assert answer.status == "incorrect"
+    assert answer.reason.startswith("not timed: does not hold: ")
+    assert "rows of a batch do not meet (rows)" in answer.reason
 
 
 def test_a_timed_call_that_changes_an_input_has_no_time():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,34 +21,15 @@ from fwpbench.implementations.base import Implementation, Output
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
 from fwpbench.operators.state import State
+from tests.installed import ROOT, installed, run
 
-ROOT = Path(__file__).parent.parent
 PROBLEM = testing.PROBLEMS[2]  # the sum rule as it is
 CHUNKED = IMPLEMENTATIONS["chunked"]
 
 
-def run(*words: str | Path, cwd: Path, **environment: str) -> str:
-    done = subprocess.run(
-        [str(word) for word in words],
-        cwd=cwd,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
 def test_the_template_package_builds_installs_and_passes_its_tests(tmp_path: Path) -> None:
     copy = shutil.copytree(ROOT / "examples/plugin", tmp_path / "plugin")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    quiet = ["--quiet", "--no-deps", "--no-index"]
-    run(*pip, "wheel", *quiet, "--no-build-isolation", "-w", tmp_path / "dist", copy, cwd=tmp_path)
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
-    run(*pip, "install", *quiet, "--target", tmp_path / "site", wheel, cwd=tmp_path)
-    path = {"PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{ROOT}"}
+    path = installed(copy, tmp_path)
     shutil.rmtree(copy / "fwpbench_quadratic")  # what is tested is what is installed
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", copy / "tests"]
     assert " passed" in run(*tests, cwd=tmp_path, **path)

@@ -1,88 +1,28 @@
-"""fwpbench check: agreement only, nothing written."""
+"""fwpbench check: of what is listed, or of anybody's function; nothing is written."""
 
 from __future__ import annotations
 
-import sys
+import os
 from argparse import Namespace
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from fwpbench.commands import check_function
-from fwpbench.commands.selection import (
-    chosen_implementations,
-    chosen_suites,
-    executor,
-    setting,
-)
-from fwpbench.harness.plan import make_tasks
-from fwpbench.harness.records import Record, to_line
-from fwpbench.harness.statuses import STATUSES, group_of
-from fwpbench.operators.problem import Problem
-from fwpbench.plugins import plugged, shown
-from fwpbench.progress import groups, make_reporter
-from fwpbench.terminal import console, table
+#: Set in the process that judges a function: told which problem is next.
+begin: Callable[[str], None] | None = None
 
 
 def main(arguments: Namespace) -> int:
+    # The parent of a function's process imports no torch: what is slow is imported once.
+    if arguments.function is not None and begin is None and os.name == "posix":
+        from fwpbench.commands.own_process import judged_in_own_process
+
+        return judged_in_own_process(arguments)
+    from fwpbench.plugins import plugged, shown
+
     with plugged(shown(arguments.plugin)):
-        return _check(arguments)
+        if arguments.function is not None:
+            from fwpbench.commands import check_function
 
+            return check_function.main(arguments, begin or (lambda command: None))
+        from fwpbench.commands import check_listed
 
-def _check(arguments: Namespace) -> int:
-    if arguments.function is not None:
-        return check_function.main(arguments)
-    check_function.refuse_options(arguments)
-    suites, here = chosen_suites(["agreement"]), setting(arguments)
-    implementations = chosen_implementations(arguments.implementations)
-    tasks = make_tasks(suites, implementations, here.profile, here.seed, arguments.where)
-    records: list[Record] = []
-    try:
-        with (
-            make_reporter(tasks, silent=arguments.json) as reporter,
-            executor(here, None, arguments.timeout) as execute,
-        ):
-            for number, task in enumerate(tasks, start=1):
-                records.append(execute(task))
-                reporter(number, len(tasks), records[-1])
-                if arguments.json:
-                    print(to_line(records[-1]), flush=True)
-    except (KeyboardInterrupt, BrokenPipeError):
-        print(f"\ninterrupted after {len(records)} of {len(tasks)} cases", file=sys.stderr)
-        return 130
-    failed = [record for record in records if STATUSES[record.status].fails_the_run]
-    if not arguments.json:
-        _print(records, implementations)
-        for record in failed:
-            print(f"{record.status}: {record.problem}: {record.reason}\n  {record.command}")
-    return 1 if failed else 0
-
-
-def _print(records: Sequence[Record], implementations: Sequence[str]) -> None:
-    """One row an operator; a cell is its worst group, its worst ratio or its reason's number."""
-    cells: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        operator = str(Problem.parse(record.problem).operator)
-        cells[operator][record.implementation].append(record)
-    rows = table("operator", *implementations)
-    notes: dict[str, int] = {}
-    for operator, row in cells.items():
-        rows.add_row(operator, *(_cell(row[name], notes) for name in implementations))
-    out = console()
-    out.print(rows)
-    for reason, number in notes.items():
-        out.print(f"[{number}] {reason}")
-    counts = " · ".join(f"{count} {group}" for group, count in groups(records).items())
-    out.print(f"{counts}; a number is the worst error ÷ what is allowed")
-
-
-def _cell(records: Sequence[Record], notes: dict[str, int]) -> str:
-    bad = [record for record in records if STATUSES[record.status].fails_the_run]
-    if bad:
-        return bad[0].status
-    ratios = [
-        m.value for r in records if (m := r.metrics.get("error ratio")) and m.value is not None
-    ]
-    if ratios:
-        return f"ok {max(ratios):.2f}"
-    reasons = [record.reason for record in records if group_of(record.status) == "cannot"]
-    return f"– {notes.setdefault(reasons[0], len(notes) + 1)}" if reasons else ""
+        return check_listed.main(arguments)

@@ -9,13 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fwpbench.commands.own_process import JUDGED
 from fwpbench.commands.selection import setting
 from fwpbench.harness.engine import run_task
 from fwpbench.harness.environment import command_line
+from fwpbench.harness.fingerprint import fingerprint_of
 from fwpbench.harness.plan import Task
 from fwpbench.harness.records import Record, to_line
 from fwpbench.harness.statuses import STATUSES, group_of
 from fwpbench.harness.suite import Case, Setting
+from fwpbench.harness.suspects import Seen, looks_like, suspects
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.base import Implementation
 from fwpbench.operators import INPUT_FAMILIES
@@ -25,16 +28,19 @@ from fwpbench.operators.problem import Problem, parse_value
 from fwpbench.plain_function import PlainFunction
 from fwpbench.python_file import load_file, place
 from fwpbench.suites import SUITES
+from fwpbench.suites.agreement import answer_with_place, truths
 from fwpbench.terminal import console, table
 
 #: One token, and around the border of a chunk of 64; no two axes of one size.
+CHUNK = 64
 SIZES = "B=2 H=3 K=16 V=12 T=1,63,64,65,131"
 FAMILIES = ("normal", "realistic", "saturated-gates")
 DIRECTIONS = "forward+backward,forward"
 ONLY_HERE = ("phi", "norm", "dtype", "layout", "features", "sizes", "inputs", "direction")
 
 
-def main(arguments: Namespace) -> int:
+def main(arguments: Namespace, begin: Callable[[str], None]) -> int:
+    """`begin` is told the command of each problem before it is asked."""
     for option in ("where", "implementations", "profile"):
         if getattr(arguments, option):
             raise UserError(f"--{option} chooses among what is listed: leave it out with a FILE")
@@ -44,6 +50,7 @@ def main(arguments: Namespace) -> int:
     here, (path, function, label) = setting(arguments), _found(arguments.function)
     layout, features = arguments.layout or "time-first", arguments.features or "raw"
     plain = PlainFunction(function, label, operator, layout, features)
+    begin(command_line(["check", *arguments.words[1:]]))
     problems = _problems(arguments, operator, plain, here)
     listed = Implementation(
         plain.run,
@@ -52,7 +59,8 @@ def main(arguments: Namespace) -> int:
         origin="third-party",
     )
     with _listed(label, listed):
-        records = list(_judged(problems, label, plain, path, here, arguments))
+        records = list(_judged(problems, label, plain, path, here, arguments, begin))
+    begin(JUDGED)
     if not any(group_of(record.status) != "cannot" for record in records):
         because = discouraged(operator) or records[0].reason
         raise UserError(f"nothing could be judged: {operator}: {because}")
@@ -170,16 +178,20 @@ def _judged(
     path: Path,
     here: Setting,
     arguments: Namespace,
+    begin: Callable[[str], None],
 ) -> Iterator[Record]:
     for problem in problems:
+        command = _command(arguments, problem, here)
+        begin(command)
         plain.error = None
         task = Task("agreement", Case(problem), label, here.seed)
-        record = run_task(task, SUITES["agreement"], here, None)
+        suite = replace(SUITES["agreement"], answer=answer_with_place)
+        record = run_task(task, suite, here, None)
         if isinstance(plain.error, UserError):
             raise plain.error
         if plain.error is not None:
             record = replace(record, reason=f"{record.reason} ({place(plain.error, path)})")
-        record = replace(record, command=_command(arguments, problem, here))
+        record = replace(record, command=command)
         if arguments.json:
             print(to_line(record), flush=True)
         yield record
@@ -257,6 +269,39 @@ def _verdict(records: Sequence[Record], problems: Sequence[Problem]) -> Iterator
         if record is failed[0][0] or not reason.startswith(tuple(_tensors([record]))):
             yield f"{record.status}: {reason}\n  {record.command}"
     yield f"wrong: {len(failed)} of {len(records)} problems" + _common(failed, problems)
+    if names := _suspects(records, problems):
+        yield looks_like(names)
+
+
+def _suspects(records: Sequence[Record], problems: Sequence[Problem]) -> list[str]:
+    """Which known bug explains best where it is wrong and where it is right.
+
+    Asked at the first dtype that fails and the shortest length past a chunk that does: every
+    input family there, with gradients, and forward where laws were asked.
+    """
+    judged = [
+        (record, problem)
+        for record, problem in zip(records, problems, strict=True)
+        if record.detail.get("tensors")
+    ]
+    failed = [problem for record, problem in judged if _failed(record)]
+    if not failed:
+        return []
+    mine = [problem for problem in failed if problem.dtype == failed[0].dtype]
+    T = min(mine, key=lambda problem: (problem.T < CHUNK - 1, abs(problem.T - CHUNK))).T
+    seen = [
+        Seen(
+            problem,
+            truths(problem, record.seed),
+            fingerprint_of(record.status, record.detail, problem.tokens),
+        )
+        for record, problem in judged
+        if (problem.dtype, problem.T) == (failed[0].dtype, T)
+        and (
+            problem.backward or "laws" in record.detail or problem.direction == failed[0].direction
+        )
+    ]
+    return suspects(sorted(seen, key=lambda one: (one.found.status == "ok", -len(one.found.wrong))))
 
 
 def _tensors(records: Sequence[Record]) -> list[str]:

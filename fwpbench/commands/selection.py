@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from fwpbench.harness.device import DEVICES, best_device
 from fwpbench.harness.engine import Executor, InProcess, Log
@@ -15,24 +15,36 @@ from fwpbench.harness.isolation import Isolated
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.suite import Setting, Suite
 from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.operators import INPUT_FAMILIES
 from fwpbench.operators.errors import UserError, unknown
 from fwpbench.operators.registry import Registry, Unloadable
 from fwpbench.plugins import shown
 from fwpbench.suites import SUITES
 from fwpbench.suites.data_sets import check_data, data_folder
 
+Row = TypeVar("Row")
+
 
 def chosen_suites(names: Iterable[str]) -> dict[str, Suite]:
-    """Those asked for; by default all, less the plugins' that cannot be imported."""
+    """Those asked for; by default all, less the plugins' that cannot be imported.
+
+    What a plugin should have added to every suite and cannot, an input family, is said here too.
+    """
+    for name in INPUT_FAMILIES:
+        _loaded(INPUT_FAMILIES, name)
     if asked := list(names):
         return {name: SUITES[name] for name in _known(asked, SUITES)}
-    suites = {}
-    for name in SUITES:
-        try:
-            suites[name] = SUITES[name]
-        except Unloadable as error:
-            print(f"fwpbench: left out: {error}", file=sys.stderr)
-    return suites
+    loaded = {name: _loaded(SUITES, name) for name in SUITES}
+    return {name: suite for name, suite in loaded.items() if suite is not None}
+
+
+def _loaded(table: Registry[Row], name: str) -> Row | None:
+    """The row, or None, and why on stderr, where it cannot be loaded."""
+    try:
+        return table[name]
+    except Unloadable as error:
+        print(f"fwpbench: left out: {error}", file=sys.stderr)
+        return None
 
 
 def chosen_implementations(words: str | None) -> list[str]:

@@ -142,6 +142,7 @@ MUTANTS = (
         RowsShareAState,
         "delta elu+1 sum",
         linear,
+        chunked=True,
     ),
     Mutant(
         "last token not written",

@@ -153,6 +153,7 @@ MUTANTS = (
         BetaForgottenInCorrection,
         "gated-delta identity l2",
         correcting,
+        chunked=True,
     ),
     Mutant(
         "correction forgotten",
@@ -231,6 +232,7 @@ MUTANTS = (
         GradientOfCorrectionsBetaDropped,
         "delta identity l2",
         correcting,
+        chunked=True,
     ),
     Mutant(
         "dk without its second term",
@@ -238,6 +240,7 @@ MUTANTS = (
         GradientOfRetrievalDropped,
         "delta identity l2",
         correcting,
+        chunked=True,
     ),
     Mutant(
         "gradient stops at a chunk border",

@@ -42,6 +42,7 @@ MUTANTS = (
         "delta elu+1 sum",
         linear,
         dtypes=("fp32",),  # elsewhere no worse than operands rounded to the dtype
+        chunked=True,
     ),
     Mutant(
         "state in bf16",
@@ -50,6 +51,7 @@ MUTANTS = (
         "sum elu+1 sum",
         linear,
         dtypes=("fp32", "fp16"),  # in bf16 it takes more tokens to show
+        chunked=True,
     ),
     Mutant(
         "accumulated in bf16",

@@ -11,7 +11,6 @@ from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
 
 ALL = ("fp32", "bf16", "fp16")
-CHUNKS = (16, 32, 64)
 
 
 @dataclass(frozen=True)
