@@ -117,7 +117,7 @@ def chunk_size(problem: Problem) -> int:
     """Half the smaller of D and V, from 16 to 64; for few tokens no more than holds them.
 
     A token costs C (D + V) for the pairs of its chunk, and D V and a C-th of a state in memory for
-    what lies before. In trials with C = 8 to 128 the best lay near this, and within 10 % of it
+    what lies before. In trials with C = 8 to 128 the best was at most 13 % faster than this choice
     (forward and backward, D and V from 16 to 256, one core: docs/performance.md). Always a power
     of two, for `decayed_by_feature`.
     """
