@@ -2,8 +2,9 @@
 
 make speed, or: python -m pytest benchmarks/test_chunked.py --benchmark-columns=min,median,rounds
 
-B = 1, H = 2, T = 1024, K = V = 64, float32: every rule that `chunked` computes. Times are
-pytest-benchmark's; nothing is asserted about them here, and the tests of the project time nothing.
+B = 1, H = 2, T = 1024, K = V = 64, float32: every rule that `chunked` computes; then shapes of a
+causal product and of a retrieval model, for `chunked` alone. Times are pytest-benchmark's; nothing
+is asserted about them here, and the tests of the project time nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +21,19 @@ from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
 from fwpbench.suites.named_operators import NAMED_OPERATORS
 
-SIZES: dict[str, dict[str, int]] = {
-    "T = 1024": {"B": 1, "T": 1024, "H": 2, "K": 64, "V": 64},
-}
+SIZE = {"B": 1, "T": 1024, "H": 2, "K": 64, "V": 64}
 #: Shapes of the causal product of idiap/fast-transformers that docs/performance.md compares with.
 CAUSAL_PRODUCT = {
     "B1 H8 T1024 K64": {"B": 1, "T": 1024, "H": 8, "K": 64, "V": 64},
     "B8 H8 T256 K16": {"B": 8, "T": 256, "H": 8, "K": 16, "V": 16},
+}
+#: A retrieval model's memory in training: S values written for one final state, B = 32, H = 1.
+MEMORY: dict[str, Any] = {"B": 32, "H": 1, "K": 64, "state": "out", "reads": False}
+RETRIEVAL = {
+    "dpfp-1, S = 20": (Operator("delta", "dpfp-1", "sum"), MEMORY | {"T": 40, "V": 20}),
+    "dpfp-1, S = 100": (Operator("delta", "dpfp-1", "sum"), MEMORY | {"T": 200, "V": 100}),
+    "dpfp-2, S = 100": (Operator("delta", "dpfp-2", "sum"), MEMORY | {"T": 200, "V": 100}),
+    "sum, dpfp-1, S = 600": (Operator("sum", "dpfp-1", "attention"), MEMORY | {"T": 600, "V": 600}),
 }
 COMPUTED = {
     name: operator
@@ -36,21 +43,19 @@ COMPUTED = {
 
 
 def make_training_call(
-    operator: Operator, sizes: dict[str, int], implementation: str
+    operator: Operator, sizes: dict[str, Any], implementation: str
 ) -> Callable[[], object]:
+    """To the gradients of all inputs, from what is read or, where nothing is, from the state."""
     problem = Problem.of(operator, dtype="fp32", direction="forward+backward", **sizes)
     inputs = make_inputs(problem, seed=0)
-    assert inputs.q is not None
-    leaves = [inputs.q, inputs.k, inputs.v, *inputs.gates.values()]
-    for leaf in leaves:
-        leaf.requires_grad_()
+    asked = (inputs.q, inputs.k, inputs.v, *inputs.gates.values())
+    leaves = [leaf.requires_grad_() for leaf in asked if leaf is not None]
     run = IMPLEMENTATIONS[implementation].run
-    ones = torch.ones_like(inputs.v)
 
     def call() -> object:
-        o = run(problem, inputs).o
-        assert o is not None
-        return torch.autograd.grad(o, leaves, ones)
+        o, state = run(problem, inputs)
+        results = [x for x in (o, *(state or ())) if x is not None]
+        return torch.autograd.grad(results, leaves, [torch.ones_like(x) for x in results])
 
     return call
 
@@ -59,7 +64,7 @@ def make_training_call(
 @pytest.mark.parametrize("name", COMPUTED)
 def test_forward_and_backward(benchmark: Any, name: str, implementation: str) -> None:
     benchmark.group = name
-    call = make_training_call(COMPUTED[name], SIZES["T = 1024"], implementation)
+    call = make_training_call(COMPUTED[name], SIZE, implementation)
     benchmark.pedantic(call, rounds=20 if implementation == "chunked" else 3, warmup_rounds=1)
 
 
@@ -69,3 +74,10 @@ def test_the_sum_rule_alone(benchmark: Any, shape: str) -> None:
     benchmark.group = f"causal product, {shape}"
     call = make_training_call(Operator("sum", "identity", "none"), CAUSAL_PRODUCT[shape], "chunked")
     benchmark.pedantic(call, rounds=50, warmup_rounds=3)
+
+
+@pytest.mark.parametrize("case", RETRIEVAL)
+def test_the_memory_of_a_retrieval_model(benchmark: Any, case: str) -> None:
+    benchmark.group = f"retrieval, {case}"
+    call = make_training_call(*RETRIEVAL[case], "chunked")
+    benchmark.pedantic(call, rounds=20, warmup_rounds=1)

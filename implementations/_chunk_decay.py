@@ -1,125 +1,86 @@
 """What happens between the tokens of a chunk and to the state across it, for each kind of decay.
 
-Chunks are [B H N C X]. Every kind offers
-    scores(a, b)   a_i·b_j, decayed from j to i; what stands above the diagonal means nothing
-    entering(x)    x_i, decayed since the chunk began
-    leaving(x)     x_j, decayed until the chunk ends
-    across(S, n)   the state after chunk n has passed, without what the chunk writes
+Chunks are [G N C X]: G is batch and head as one, N counts the chunks of C tokens. Readers are the
+tensors that read what keys wrote: φ(q), and φ(k) where a rule corrects what it finds.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from fwpbench.operators.running_products import since_start, until_end
 from fwpbench.operators.segment_products import segment_products
 
-#: Blocks of this many tokens are scored feature by feature, larger ones by matrix products. 8 took
-#: 1.3 times the time and 1.4 times the memory (kda and gla, T 1024, K = V = 64, one core).
-SMALLEST_BLOCK = 2
+Chunks = Float[Tensor, "G N C D"]
 
 
-@runtime_checkable  # for the checks of the tests
-class Decay(Protocol):
-    def scores(self, a: Tensor, b: Tensor) -> Tensor: ...
-    def entering(self, x: Tensor) -> Tensor: ...
-    def leaving(self, x: Tensor) -> Tensor: ...
-    def across(self, S: Tensor, n: int) -> Tensor: ...
+class Decayed(NamedTuple):
+    """The first two go by reader; scores are lower triangular, with the diagonal."""
+
+    scores: list[Float[Tensor, "G N C C"]]  # a_i·k_j, decayed from j to i
+    entering: list[Chunks]  # a_i, decayed since the chunk began
+    leaving: Chunks  # k_j, decayed until the chunk ends
+    factors: tuple[Float[Tensor, "G X 1"], ...] | None  # what a state is multiplied by, by chunk
+
+    def across(self, S: Float[Tensor, "G D V"], n: int) -> Float[Tensor, "G D V"]:
+        """The state after chunk n has passed, without what the chunk writes."""
+        return S if self.factors is None else self.factors[n] * S
 
 
-class NoDecay:
-    def scores(self, a: Tensor, b: Tensor) -> Tensor:
-        return a @ b.mT
-
-    def entering(self, x: Tensor) -> Tensor:
-        return x
-
-    def leaving(self, x: Tensor) -> Tensor:
-        return x
-
-    def across(self, S: Tensor, n: int) -> Tensor:
-        return S
+def without_decay(readers: list[Tensor], k: Chunks) -> Decayed:
+    # Not tril, whose gradient takes up to six times as long as this product (C = 16, one core).
+    lower = torch.ones(k.shape[-2], k.shape[-2], dtype=k.dtype, device=k.device).tril()
+    return Decayed([(a @ k.mT) * lower for a in readers], readers, k, None)
 
 
-class HeadDecay:
-    """One gate a token and head."""
-
-    def __init__(self, alpha: Float[Tensor, "B H N C"]):
-        self._products = segment_products(alpha)
-
-    def scores(self, a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.mT) * self._products[..., 1:, 1:]
-
-    def entering(self, x: Tensor) -> Tensor:
-        return self._products[..., 1:, :1] * x
-
-    def leaving(self, x: Tensor) -> Tensor:
-        return self._products[..., -1, 1:, None] * x
-
-    def across(self, S: Tensor, n: int) -> Tensor:
-        return self._products[:, :, n, -1:, :1] * S
+def decayed_by_head(alpha: Float[Tensor, "G N C"], readers: list[Tensor], k: Chunks) -> Decayed:
+    products = segment_products(alpha)
+    since, between, left = products[..., 1:, :1], products[..., 1:, 1:], products[..., -1, 1:, None]
+    return Decayed(
+        scores=[(a @ k.mT) * between for a in readers],
+        entering=[since * a for a in readers],
+        leaving=left * k,
+        factors=products[..., -1:, :1].unbind(1),
+    )
 
 
-class FeatureDecay:
-    """One gate a token, head and feature."""
+def decayed_by_feature(alpha: Chunks, readers: list[Tensor], k: Chunks) -> Decayed:
+    """By doubling; C is a power of two.
 
-    def __init__(self, alpha: Float[Tensor, "B H N C D"]):
-        self._blocks = _Blocks(alpha)
-        self._since, self._until = since_start(alpha), until_end(alpha)
-
-    def scores(self, a: Tensor, b: Tensor) -> Tensor:
-        return self._blocks.scores(a, b)
-
-    def entering(self, x: Tensor) -> Tensor:
-        return self._since * x
-
-    def leaving(self, x: Tensor) -> Tensor:
-        return self._until * x
-
-    def across(self, S: Tensor, n: int) -> Tensor:
-        return self._since[:, :, n, -1, :, None] * S
-
-
-class _Blocks:
-    """Scores under decays per feature, by halving.
-
-    a_i·b_j decayed feature by feature is no product of two matrices; but across a border between
-    two halves it is one: a_i decayed since the border, times b_j decayed until it. Halving again
-    and again leaves small blocks on the diagonal (Yang et al. 2023 have two such levels). All
-    factors are products of gates, so none overflows and gates may be 0.
+    a_i·k_j decayed feature by feature is no product of two matrices; but across the border between
+    two blocks it is one: a_i decayed since the border, times k_j decayed until it. So blocks of 1,
+    2, 4 … tokens are joined in pairs (Yang et al. 2023 have two such levels), and each time the
+    readers of one and the keys of the other are decayed further. All factors are products of
+    gates: none overflows, gates may be 0, and no gradient divides by one.
     """
+    # Blocks are [G N M R c X]: M blocks of c tokens in a chunk, R readers (1 for keys and gates).
+    a = torch.stack(readers, dim=-2) if readers else k.new_zeros(*k.shape[:-1], 0, k.shape[-1])
+    scores = (a * k[..., None, :]).sum(-1)[..., None, None]
+    entering, leaving = (alpha[..., None, :] * a)[..., None, :], k[..., None, None, :]
+    factors = alpha[..., None, None, :]
+    while (c := leaving.shape[-2]) < k.shape[-2]:
+        (upper, lower), (e1, e2) = _pairs(scores), _pairs(entering)
+        (l1, l2), (f1, f2) = _pairs(leaving), _pairs(factors)
+        if c == 1:  # D numbers by D numbers, too little for a matrix product
+            across = (e2 * l1).sum(-1, keepdim=True)
+        else:  # one product for all readers
+            across = (e2.flatten(-3, -2) @ l1.squeeze(-3).mT).unflatten(-2, (-1, c))
+        scores = torch.cat([F.pad(upper, (0, c)), torch.cat([across, lower], dim=-1)], dim=-2)
+        entering = torch.cat([e1, f1 * e2], dim=-2)
+        leaving = torch.cat([l1 * f2, l2], dim=-2)
+        factors = f1 * f2
+    return Decayed(
+        scores=list(scores.squeeze(2).unbind(2)),
+        entering=list(entering.squeeze(2).unbind(2)),
+        leaving=leaving.flatten(2, 4),
+        factors=factors.flatten(2, 4).mT.unbind(1),
+    )
 
-    def __init__(self, alpha: Float[Tensor, "*b C D"]):
-        self._C = C = alpha.shape[-2]
-        if C <= SMALLEST_BLOCK:
-            self._between = segment_products(alpha.mT)[..., 1:, 1:]  # [… D C C]
-            return
-        self._half = half = C // 2
-        first, second = alpha[..., :half, :], alpha[..., half:, :]
-        self._until, self._since = until_end(first), since_start(second)
-        # Both halves in one batch where they are alike.
-        self._halves = (
-            [_Blocks(first), _Blocks(second)]
-            if C % 2
-            else [_Blocks(alpha.unflatten(-2, (2, half)))]
-        )
 
-    def scores(self, a: Tensor, b: Tensor) -> Float[Tensor, "*b C C"]:
-        if self._C <= SMALLEST_BLOCK:
-            return torch.einsum("...id,...jd,...dij->...ij", a, b, self._between)
-        half = self._half
-        (a1, a2), (b1, b2) = (x.split([half, self._C - half], dim=-2) for x in (a, b))
-        if len(self._halves) == 2:
-            upper, lower = self._halves[0].scores(a1, b1), self._halves[1].scores(a2, b2)
-        else:
-            pairs = (x.unflatten(-2, (2, half)) for x in (a, b))
-            upper, lower = self._halves[0].scores(*pairs).unbind(-3)
-        across = (self._since * a2) @ (self._until * b1).mT
-        nothing = torch.zeros_like(across.mT)
-        return torch.cat(
-            [torch.cat([upper, nothing], dim=-1), torch.cat([across, lower], dim=-1)], dim=-2
-        )
+def _pairs(blocks: Float[Tensor, "G N M R c X"]) -> tuple[Tensor, Tensor]:
+    first, second = blocks.unflatten(2, (-1, 2)).unbind(3)
+    return first, second

@@ -11,7 +11,6 @@ from fwpbench.implementations.reference import run as run_law
 from fwpbench.operators.chunk_form import chunk_form
 from fwpbench.operators.inputs import Inputs, make_inputs
 from fwpbench.operators.problem import Problem
-from fwpbench.operators.running_products import since_start, until_end
 from fwpbench.operators.segment_products import segment_products
 from tests.comparison import assert_close
 from tests.tables import OPERATORS, VARIED, families_of, problem_of
@@ -76,18 +75,6 @@ def test_segment_products_differentiate_through_zero_gates(zeros):
         for j in range(6):
             product = alpha[:, j:i].prod(-1) if j <= i else torch.zeros(2, dtype=torch.float64)
             torch.testing.assert_close(P[:, i, j], product)
-
-
-@pytest.mark.parametrize("zeros", [[], [0], [2], [1, 3]])
-@pytest.mark.parametrize("products", [since_start, until_end])
-def test_running_products_differentiate_through_zero_gates(products, zeros):
-    alpha = torch.rand(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    alpha[:, zeros] = 0.0
-    alpha.requires_grad_()
-    assert torch.autograd.gradcheck(products, alpha)
-    for t in range(5):
-        part = alpha[:, : t + 1] if products is since_start else alpha[:, t + 1 :]
-        torch.testing.assert_close(products(alpha)[:, t], part.prod(1))
 
 
 def test_masked_tokens_are_skipped_by_both_goldens():
