@@ -77,6 +77,10 @@ class Plan:
     operators: tuple[str, ...]
 
 
+# `rate` was chosen on the validation text of the grammar, one for all operators: after 600 steps of
+# trial 0 the five of quick have a mean perplexity of 7.11 with 5e-3 and 7.16 with 3e-3, and both
+# that were tried with 1e-2 are worse than with 5e-3. On wikitext-2, and at the larger sizes, no
+# other was tried.
 _TINY = Plan(
     layers=2, width=64, heads=4, hidden=128, T=grammar.LENGTH, B=4, steps=600, rate=5e-3,
     std=0.125, evaluations=5, operators=QUICK,
@@ -85,7 +89,7 @@ _SMALL = replace(
     _TINY, layers=4, width=128, heads=8, hidden=512, B=16, steps=6000, rate=1e-3, std=0.02,
     evaluations=20, trials=3, operators=tuple(OPERATORS),
 )  # fmt: skip
-#: Of WikiText-2: about 2,000 words are four of five tokens.
+#: Of WikiText-2: its 2,000 most frequent words are three of four tokens.
 _CUTOFFS = (2000, 10000)
 PLANS: dict[str, dict[str, Plan]] = {
     "grammar": {
