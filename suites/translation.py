@@ -67,9 +67,11 @@ TOKEN_LOOP = (
     "one token at a time: training would only cost patience; the agreement suite shows that it "
     "computes the same"
 )
+#: Not the other way round: in float32 on a CPU the gate finds a gradient of torch-sdpa, read both
+#: ways with padding, too far from the law for 5 of 12 seeds at T = 13 and for 11 at T = 45.
 TRAINED_ONCE = (
-    "quick trains softmax attention once, on torch-sdpa; the agreement suite shows that both "
-    "compute the same"
+    "quick trains softmax attention once, on chunked; the agreement suite shows how near both are "
+    "to the law"
 )
 #: Points of a learning curve, and examples in the record.
 POINTS, EXAMPLES = 10, 5
@@ -116,7 +118,7 @@ def _case(data: str, name: str, trial: int, size: Size, profile: Profile) -> Cas
     )
     excluded = {"reference": TOKEN_LOOP}
     if profile.name == "quick" and problem.operator.update_rule.keeps_tokens:
-        excluded["chunked"] = TRAINED_ONCE
+        excluded["torch-sdpa"] = TRAINED_ONCE
     return Case(problem, {"data": data, "trial": trial}, name, excluded)
 
 

@@ -88,7 +88,7 @@ def test_the_token_loop_is_not_trained_and_softmax_once_in_quick():
     for profile in (QUICK, PROFILES["standard"]):
         for case in SUITE.cases(profile):
             once = profile is QUICK and case.name == "Softmax attention"
-            assert set(case.excluded) == {"reference", *(["chunked"] if once else [])}
+            assert set(case.excluded) == {"reference", *(["torch-sdpa"] if once else [])}
 
 
 def test_every_sentence_is_trained_on_once_before_any_twice_among_its_like():
