@@ -415,8 +415,6 @@ def test_what_the_paper_asks_of_data_is_what_the_suites_say_of_themselves() -> N
 
 
 def test_what_a_figure_is_said_to_lack_is_what_the_suite_does_not_ask() -> None:
-    if "retrieval" not in SUITES:
-        pytest.skip("there is no retrieval suite to hold it against")
     asked = {
         (case.parameters["setting"], str(case.problem.operator))
         for case in SUITES["retrieval"].cases(PROFILES["full"])
