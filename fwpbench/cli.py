@@ -19,7 +19,7 @@ from fwpbench.suites import SUITES
 
 DESCRIPTION = """\
 Which implementation of which fast-weight (linear-attention) operator is right, how fast is it,
-how does it scale, and what can it store?
+how does it scale, and what does it learn?
 """
 EXAMPLES = """\
 examples:
@@ -44,6 +44,7 @@ examples:
   fwpbench run agreement --profile standard
   fwpbench run speed scaling --where "rule=sum,delta T>=1024"
   fwpbench run agreement speed --plugin my_kernel.py
+  fwpbench run language-modeling --data wikitext-2 --data-dir DIR
   fwpbench run --dry-run                        what would be run, and nothing else
   fwpbench run --budget 10m --output runs/a     what can be done in ten minutes
   fwpbench run --resume runs/a --budget 1h30m   and what is left of it in ninety
@@ -55,7 +56,8 @@ not run, or not to its end, is recorded as skipped; --resume runs it.
 
 A filter is a list of conditions that must all hold: name=value, name!=value, with commas between
 alternatives and * for anything; T, B, H, K and V also take <, <=, > and >=. Names: rule phi norm
-B T H K V dtype direction state inputs causal masked reads.
+B T H K V dtype direction state inputs causal masked reads; and what a suite varies besides: trial,
+setting, data, pairs, load.
 
 A plugin is a Python file that defines one or more of IMPLEMENTATIONS, FEATURE_MAPS, UPDATE_RULES,
 NORMALIZATIONS, INPUT_FAMILIES and SUITES, each a dict from names to objects.
