@@ -32,21 +32,22 @@ from fwpbench.suites.data_sets import chosen_data
 from fwpbench.suites.language_data import LOADERS, Text, batches, load, segments
 from fwpbench.suites.language_model import LanguageModel
 from fwpbench.suites.model import TokenMixer, initialize, parameter_count
+from fwpbench.suites.named_operators import by_name
 from fwpbench.suites.training import train
 
-SOFTMAX = "Transformer"
-OPERATORS = {
-    SOFTMAX: Operator("softmax-attention", "identity", "none"),
-    "Linear Transformer": Operator("sum", "elu+1", "attention"),
-    "Linear Transformer, delta": Operator("delta", "elu+1", "sum"),
-    "DPFP, sum": Operator("sum", "dpfp-1", "attention"),
-    "Delta Network": Operator("delta", "dpfp-1", "sum"),
-    "Performer": Operator("sum", "favor-16", "attention"),
-    "Performer, delta": Operator("delta", "favor-16", "sum"),
-    "Delta Network, both norms": Operator("delta", "dpfp-1", "sum+attention"),
-    "DeltaNet": Operator("delta", "identity", "l2"),
-    "Gated DeltaNet": Operator("gated-delta", "identity", "l2"),
-}
+SOFTMAX = "Softmax attention"
+OPERATORS = by_name(
+    Operator("softmax-attention", "identity", "none"),
+    Operator("sum", "elu+1", "attention"),
+    Operator("delta", "elu+1", "sum"),
+    Operator("sum", "dpfp-1", "attention"),
+    Operator("delta", "dpfp-1", "sum"),
+    Operator("sum", "favor-16", "attention"),
+    Operator("delta", "favor-16", "sum"),
+    Operator("delta", "dpfp-1", "sum+attention"),
+    Operator("delta", "identity", "l2"),
+    Operator("gated-delta", "identity", "l2"),
+)
 QUICK = tuple(OPERATORS)[:5]
 
 

@@ -29,6 +29,24 @@ NAMED_OPERATORS: dict[str, Operator] = {
 QUICK = tuple(NAMED_OPERATORS)[:8]
 
 
+#: The normalisation that goes without saying (Schlag et al. 2021, section 6.3).
+_ORDINARY = {"sum": "attention", "delta": "sum"}
+
+
+def by_name(*operators: Operator) -> dict[str, Operator]:
+    """Each under the name it has in every suite: that of the table above, else rule and φ, and the
+    normalisation where it is another than usual."""
+    known = {operator: name for name, operator in NAMED_OPERATORS.items()}
+    return {known.get(operator) or _described(operator): operator for operator in operators}
+
+
+def _described(operator: Operator) -> str:
+    words = [operator.rule, operator.phi]
+    if operator.norm not in ("none", _ORDINARY.get(operator.rule)):
+        words.append(operator.norm)
+    return ", ".join(words)
+
+
 def named_operators(profile: Profile) -> dict[str, Operator]:
     """Eight in the quick profile, all of them otherwise."""
     return {

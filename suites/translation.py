@@ -33,6 +33,7 @@ from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
 from fwpbench.suites.data_sets import chosen_data
 from fwpbench.suites.model import parameter_count
+from fwpbench.suites.named_operators import by_name
 from fwpbench.suites.timed import wrong
 from fwpbench.suites.training import train
 from fwpbench.suites.translation_data import (
@@ -56,13 +57,13 @@ from fwpbench.suites.translation_training import (
 )
 from fwpbench.suites.translator import Translator, encoder_operator, translate
 
-OPERATORS: dict[str, Operator] = {
-    "Softmax attention": Operator("softmax-attention", "identity", "none"),
-    "Linear Transformer": Operator("sum", "elu+1", "attention"),
-    "DPFP-1, sum": Operator("sum", "dpfp-1", "attention"),
-    "Delta Network": Operator("delta", "dpfp-1", "sum"),
-    "Delta Network, elu+1": Operator("delta", "elu+1", "sum"),
-}
+OPERATORS = by_name(
+    Operator("softmax-attention", "identity", "none"),
+    Operator("sum", "elu+1", "attention"),
+    Operator("sum", "dpfp-1", "attention"),
+    Operator("delta", "dpfp-1", "sum"),
+    Operator("delta", "elu+1", "sum"),
+)
 TOKEN_LOOP = (
     "one token at a time: training would only cost patience; the agreement suite shows that it "
     "computes the same"

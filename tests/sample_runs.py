@@ -317,9 +317,9 @@ def _retrieval(setting: int, S: int, operator: Operator, trial: int, chance: Any
 MODELS = {
     "Softmax attention": LEARNERS[1][0],
     "Linear Transformer": LEARNERS[1][1],
-    "DPFP-1, sum": LEARNERS[1][2],
+    "sum, dpfp-1": LEARNERS[1][2],
     "Delta Network": LEARNERS[2][2],
-    "Delta Network, elu+1": LEARNERS[2][1],
+    "delta, elu+1": LEARNERS[2][1],
 }
 
 
@@ -347,7 +347,7 @@ def _language(
     words, implementation = learner(operator)
     problem = f"{words} B=16 T=128 H=4 K=16 V=16 dtype=fp32 direction=forward+backward"
     given = {"name": name, "parameters": {"data": data, "trial": trial}}
-    if (data, name) == ("wikitext-2", "DPFP-1, sum"):
+    if (data, name) == ("wikitext-2", "sum, dpfp-1"):
         reason = "the budget was spent before its turn"
         return record(
             "language-modeling", problem, implementation, status="skipped", reason=reason, **given

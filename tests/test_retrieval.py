@@ -62,13 +62,13 @@ def curve_of(case: Case, implementation: str, steps: int = STEPS) -> Curve:
 #: only the first is judged and two more are told, because rounding in another order than the token
 #: loop's grows from step to step there (docs/conformance.md has the whole curves).
 CURVES = [
-    (1, "softmax attention", 1e-2),
-    (1, "sum, elu+1", 1e-2),
+    (1, "Softmax attention", 1e-2),
+    (1, "Linear Transformer", 1e-2),
     (1, "sum, dpfp-1", 1e-2),
-    (1, "sum, dpfp-2", 3e-2),
+    (1, "DPFP memory", 3e-2),
     (2, "sum, dpfp-1", 1e-2),
     (2, "delta, elu+1", 1e-2),
-    (2, "delta, dpfp-1", None),
+    (2, "Delta Network", None),
     (2, "delta, dpfp-2", None),
 ]
 
@@ -230,7 +230,7 @@ class Killed(Training):
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize(
-    ("setting", "name"), [(1, "softmax attention"), (1, "sum, dpfp-1"), (2, "delta, dpfp-1")]
+    ("setting", "name"), [(1, "Softmax attention"), (1, "sum, dpfp-1"), (2, "Delta Network")]
 )
 def test_a_killed_training_ends_with_the_same_curve_bit_for_bit(
     source: Any, setting: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -258,10 +258,10 @@ def test_a_killed_training_ends_with_the_same_curve_bit_for_bit(
 
 #: Who trains and who is put in its place.
 SWAPS = [
-    (1, "softmax attention", "chunked", "torch-sdpa"),
-    (1, "softmax attention", "torch-sdpa", "reference"),
+    (1, "Softmax attention", "chunked", "torch-sdpa"),
+    (1, "Softmax attention", "torch-sdpa", "reference"),
     (1, "sum, dpfp-1", "chunked", "reference"),
-    (2, "delta, dpfp-1", "chunked", "reference"),
+    (2, "Delta Network", "chunked", "reference"),
 ]
 
 
@@ -310,7 +310,7 @@ def _a_tenth_less(implementation: Implementation) -> Run:
 def test_a_wrong_implementation_is_not_trained() -> None:
     chunked = IMPLEMENTATIONS["chunked"]
     wrong = replace(chunked, run=_a_tenth_less(chunked))
-    answer = SUITES["retrieval"].answer(case_of(2, "delta, dpfp-1"), wrong, HERE)
+    answer = SUITES["retrieval"].answer(case_of(2, "Delta Network"), wrong, HERE)
     assert answer.status == "incorrect"
     assert not answer.metrics
 

@@ -164,9 +164,9 @@ def test_the_encoder_reads_with_the_sum_of_the_same_feature_map():
     expected = {
         "Softmax attention": "rule=softmax-attention phi=identity norm=none",
         "Linear Transformer": "rule=sum phi=elu+1 norm=attention",
-        "DPFP-1, sum": "rule=sum phi=dpfp-1 norm=attention",
+        "sum, dpfp-1": "rule=sum phi=dpfp-1 norm=attention",
         "Delta Network": "rule=sum phi=dpfp-1 norm=attention",
-        "Delta Network, elu+1": "rule=sum phi=elu+1 norm=attention",
+        "delta, elu+1": "rule=sum phi=elu+1 norm=attention",
     }
     assert {name: str(encoder_operator(o)) for name, o in OPERATORS.items()} == expected
     with pytest.raises(UserError, match="identity has both signs"):
