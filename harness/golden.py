@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fwpbench.implementations.base import Output
 from fwpbench.implementations.reference import run as run_law
+from fwpbench.operators.attention_form import attention_form
 from fwpbench.operators.chunk_form import FORMS, chunk_form
 from fwpbench.operators.inputs import Inputs, make_inputs
 from fwpbench.operators.problem import Problem
@@ -126,6 +127,9 @@ def find_truth(problem: Problem, seed: int) -> Truth:
     cotangents = make_cotangents(problem, seed, "cpu")
     golden = tensors_of(run_law, problem.replace(dtype="fp64"), _doubled(inputs), cotangents)
     law = tensors_of(run_law, problem, inputs, cotangents)
+    if problem.operator.update_rule.keeps_tokens and problem.reads:
+        kernel = tensors_of(rounded_attention, problem, inputs, cotangents)
+        return Truth(inputs, cotangents, golden, (law, kernel))
     whole = problem.causal and problem.reads and not problem.masked
     if not whole or problem.rule not in FORMS:
         return Truth(inputs, cotangents, golden, (law,))
@@ -150,8 +154,10 @@ def find_long_truth(problem: Problem, seed: int, cotangents: Tensors) -> Truth:
     inputs = make_inputs(problem, seed=seed)
     exact = problem.replace(dtype="fp64")
     golden = tensors_of(rounded_chunks(CHUNKS[0]), exact, _doubled(inputs), cotangents)
-    chunks = tensors_of(rounded_chunks(CHUNKS[0]), problem, inputs, cotangents)
-    return Truth(inputs, cotangents, golden, (chunks,))
+    rounded = rounded_chunks(CHUNKS[0])
+    if problem.operator.update_rule.keeps_tokens:
+        rounded = rounded_attention
+    return Truth(inputs, cotangents, golden, (tensors_of(rounded, problem, inputs, cotangents),))
 
 
 class Truths:
@@ -205,6 +211,12 @@ def rounded_chunks(chunk: int) -> Run:
         return Output(o, state if problem.state_out else None)
 
     return run
+
+
+def rounded_attention(problem: Problem, inputs: Inputs) -> Output:
+    """Softmax attention as its kernels compute it, operands of every product rounded."""
+    o, state = attention_form(problem, inputs, matmul=rounded_matmul(problem.torch_dtype))
+    return Output(o, state if problem.state_out else None)
 
 
 def rounded_matmul(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
