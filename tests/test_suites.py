@@ -218,16 +218,17 @@ def test_what_breaks_a_law_is_never_measured(suite):
 
 
 def test_a_timed_call_that_changes_an_input_has_no_time():
-    calls = []
+    cases = SUITES["speed"].cases(PROFILES["quick"])
+    case = next(
+        c for c in cases if c.name == "DeltaNet" and c.problem.T > 200
+    )  # the gate's is less
 
     def run(problem, inputs):
-        calls.append(problem)
         output = CHUNKED.run(problem, inputs)
-        if len(calls) > 3:
+        if problem.T == case.problem.T:
             inputs.v.data.add_(1)
         return output
 
-    case = next(c for c in SUITES["speed"].cases(PROFILES["quick"]) if c.name == "DeltaNet")
     answer = SUITES["speed"].answer(case, Implementation(run, "touches v"), QUICKLY)
     assert (answer.status, answer.reason) == ("input-modified", "a timed call changed v")
     assert not answer.samples
