@@ -97,6 +97,11 @@ def data_folder(given: str | None) -> Path | None:
 def check_data(names: Sequence[str], known: Sequence[str], folder: Path | None) -> None:
     """Raises UserError where a data set is known to no suite that was asked for, or not here."""
     for name in names:
+        if not known:
+            raise UserError(
+                f"none of these suites reads a data set: leave --data {name} out, or ask "
+                "language-modeling or translation"
+            )
         if name not in known:
             raise UserError(unknown("data set of these suites", name, known))
         for file in DATA_SETS[name].files if name in DATA_SETS else ():

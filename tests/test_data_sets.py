@@ -145,3 +145,8 @@ def test_every_data_set_of_a_suite_is_on_the_page() -> None:
     for suite in SUITES:
         for name in SUITES[suite].data:
             assert f"`{name}` | `{suite}`" in PAGE
+
+
+def test_suites_that_read_no_data_set_say_so() -> None:
+    with pytest.raises(UserError, match="leave --data wikitext-2 out"):
+        check_data(["wikitext-2"], [], None)
