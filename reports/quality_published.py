@@ -8,17 +8,14 @@ S = 60, from the logs in github.com/ischlag/fast-weight-transformers.
 
 from __future__ import annotations
 
-import csv
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
+from fwpbench.operators.operator import Operator as Named
 from fwpbench.reports.evidence import Operator
+from fwpbench.suites.published_retrieval import published_rows, published_runs
 
-#: A log that ends before any rule ended the training.
-INTERRUPTED = "patience(0)"
 SOFTMAX = Operator("softmax-attention", "identity", "none")
 
 
@@ -50,24 +47,27 @@ class Row:
 @cache
 def runs() -> dict[tuple[int, Operator, int], Run]:
     """All that came to an end: one log breaks off, and its loss says nothing."""
-    found = {}
-    for row in _read("retrieval.csv"):
-        if row["stop_reason"] == INTERRUPTED:
-            continue
-        place = _place(row)
-        found[place] = Run(*place, _finite(row["best_eval_loss"]), int(row["final_step"]))
-    return found
+    return {
+        (setting, _known(operator), S): Run(
+            setting,
+            _known(operator),
+            S,
+            run.best if math.isfinite(run.best) else None,
+            run.steps,
+        )
+        for (setting, operator, S), run in published_runs().items()
+        if run.stop_reason != "interrupted"
+    }
 
 
 @cache
 def curves() -> dict[tuple[int, Operator, int], list[tuple[float, float]]]:
     """(step, evaluated loss) of every published training with S ≤ 60."""
-    found = defaultdict(list)
-    for row in _read("retrieval_curves.csv"):
-        loss = _finite(row["eval_loss"])
-        if loss is not None:
-            found[_place(row)].append((float(row["step"]), loss))
-    return found
+    return {
+        (setting, _known(operator), S): points
+        for (setting, operator, S), run in published_runs().items()
+        if (points := [(float(at), loss) for at, loss in run.curve.items() if math.isfinite(loss)])
+    }
 
 
 @cache
@@ -76,32 +76,10 @@ def rows() -> list[Row]:
     names = ("table", "model", "update_rule", "config", "split", "printed", "author_log", "note")
     return [
         Row(*(row[name] for name in names))
-        for row in _read("language_modeling_and_translation.csv")
+        for row in published_rows("language_modeling_and_translation.csv")
         if row["printed"]
     ]
 
 
-def _place(row: dict[str, str]) -> tuple[int, Operator, int]:
-    return int(row["setting"]), _operator(row), int(row["n_keys"])
-
-
-def _operator(row: dict[str, str]) -> Operator:
-    """The authors' names of a feature map and a rule as the operator they computed."""
-    if row["feature_map"] == "softmax":
-        return SOFTMAX
-    phi = {"linear": "elu+1", "favor": "favor-published"}.get(row["feature_map"])
-    phi = "-".join(filter(None, (phi or row["feature_map"], row["feature_arg"])))
-    rule, norm = {"ours": ("delta", "sum"), "fwm": ("fwm", "none")}.get(
-        row["update_rule"], ("sum", "attention")
-    )
-    return Operator(rule, phi, norm)
-
-
-def _finite(text: str) -> float | None:
-    value = float(text)
-    return value if math.isfinite(value) else None
-
-
-def _read(name: str) -> list[dict[str, str]]:
-    text = files("fwpbench.suites").joinpath("published", name).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
+def _known(operator: Named) -> Operator:
+    return Operator(operator.rule, operator.phi, operator.norm)

@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from fwpbench.operators.operator import Operator
-from fwpbench.suites.training import Curve
+
+if TYPE_CHECKING:  # reports read this file too, and need no torch
+    from fwpbench.suites.training import Curve
 
 #: Evaluations without a new minimum after which a training ends.
 PATIENCE = 11
@@ -23,8 +26,11 @@ PATIENCE = 11
 @dataclass(frozen=True)
 class PublishedRun:
     """`curve` maps steps to the evaluated loss; empty for S > 60. `stop_reason` is criterion,
-    patience or interrupted."""
+    patience or interrupted. `best` is NaN where every loss was."""
 
+    setting: int
+    operator: Operator
+    S: int
     best: float
     last: float
     steps: int
@@ -32,18 +38,9 @@ class PublishedRun:
     curve: dict[int, float] = field(default_factory=dict)
 
 
-#: (setting, feature map, its argument, update rule, S), as the logs have it.
-_Name = tuple[str, str, str, str, str]
-
-
 def published_run(setting: int, operator: Operator, S: int) -> PublishedRun | None:
     """None where the authors have none."""
-    rule = {"softmax-attention": "cat", "delta": "ours"}.get(operator.rule, operator.rule)
-    if rule == "cat":
-        phi, argument = "softmax", ""
-    else:
-        phi, _, argument = operator.phi.replace("elu+1", "linear").partition("-")
-    return _runs().get((str(setting), phi, argument, rule, str(S)))
+    return published_runs().get((setting, operator, S))
 
 
 def relative_differences(curve: Curve, run: PublishedRun) -> list[float]:
@@ -56,18 +53,20 @@ def relative_differences(curve: Curve, run: PublishedRun) -> list[float]:
 
 
 @cache
-def _runs() -> dict[_Name, PublishedRun]:
+def published_runs() -> dict[tuple[int, Operator, int], PublishedRun]:
+    """Every run by (setting, operator, S)."""
     runs = {
-        _name(row): PublishedRun(
+        _place(row): PublishedRun(
+            *_place(row),
             float(row["best_eval_loss"]),
             float(row["last_eval_loss"]),
             int(row["final_step"]),
             _reason(row["stop_reason"]),
         )
-        for row in _rows("retrieval.csv")
+        for row in published_rows("retrieval.csv")
     }
-    for row in _rows("retrieval_curves.csv"):
-        runs[_name(row)].curve[int(row["step"])] = float(row["eval_loss"])
+    for row in published_rows("retrieval_curves.csv"):
+        runs[_place(row)].curve[int(row["step"])] = float(row["eval_loss"])
     return runs
 
 
@@ -77,12 +76,24 @@ def _reason(logged: str) -> str:
     return "interrupted" if word == "patience" and int(count) < PATIENCE else word
 
 
-def _rows(file: str) -> list[dict[str, str]]:
+def published_rows(file: str) -> list[dict[str, str]]:
+    """The rows of a file in suites/published."""
     text = files("fwpbench.suites").joinpath("published", file).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
-def _name(row: Mapping[str, str]) -> _Name:
-    names = ("setting", "feature_map", "feature_arg", "update_rule", "n_keys")
-    setting, phi, argument, rule, S = (row[name] for name in names)
-    return setting, phi, argument, rule, S
+def _place(row: Mapping[str, str]) -> tuple[int, Operator, int]:
+    return int(row["setting"]), _operator(row), int(row["n_keys"])
+
+
+def _operator(row: Mapping[str, str]) -> Operator:
+    """The authors' names of a feature map and a rule as the operator they computed."""
+    if row["feature_map"] == "softmax":
+        return Operator("softmax-attention", "identity", "none")
+    phi = {"linear": "elu+1", "favor": "favor-published"}.get(
+        row["feature_map"], row["feature_map"]
+    )
+    phi = "-".join(filter(None, (phi, row["feature_arg"])))
+    rules = {"ours": ("delta", "sum"), "fwm": ("fwm", "none"), "sum": ("sum", "attention")}
+    rule, norm = rules[row["update_rule"]]
+    return Operator(rule, phi, norm)
