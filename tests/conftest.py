@@ -18,7 +18,6 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(workers)))
 
 
-
 def _checked_implementations() -> Iterator[str]:
     """Every module but those that Triton compiles: it reads their source, and wants it unchanged.
 

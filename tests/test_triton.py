@@ -1,4 +1,4 @@
-"""The Triton kernels: every operator they say they can do, interpreted; every other has a reason."""
+"""The Triton kernels, interpreted: every operator they can do; every other has a reason."""
 
 from __future__ import annotations
 
@@ -28,13 +28,21 @@ SLICE = [
     for norm in NORMS
     if undefined(operator := Operator("sum", phi, norm)) is None
 ]
+#: Every map and every normalisation at least once.
+THIN = [
+    Operator("sum", "identity", "none"),
+    Operator("sum", "elu+1", "attention"),
+    Operator("sum", "relu", "l2"),
+    Operator("sum", "dpfp-1", "sum"),
+    Operator("sum", "dpfp-3", "sum+attention"),
+]
 #: Where a dtype's chunk begins and ends, and lengths without any relation to it.
 C = {dtype: plan(problem_of(SLICE[0], dtype=dtype)).C for dtype in ("fp32", "bf16", "fp16")}
 
 
 def small(operator: Operator, **changes) -> Problem:
-    """Odd sizes, filled up in every axis; with V = 20 more than one tile of value columns."""
-    sizes = {"B": 1, "T": 37, "H": 2, "K": 12, "V": 7, "dtype": "fp32"}
+    """Odd sizes, filled up in every axis."""
+    sizes = {"B": 1, "T": 37, "H": 2, "K": 10, "V": 7, "dtype": "fp32"}
     return problem_of(operator, **(sizes | {"direction": "forward+backward"} | changes))
 
 
@@ -53,18 +61,18 @@ def test_every_length_agrees(operator, T):
 
 
 @interpreted
-@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-@pytest.mark.parametrize("operator", SLICE, ids=str)
+@pytest.mark.parametrize(
+    ("operator", "dtype"), [*((o, "bf16") for o in SLICE), *((o, "fp16") for o in THIN)], ids=str
+)
 def test_low_precision_agrees(operator, dtype):
     """Several chunks and a token, so that what is carried was rounded."""
     agrees(small(operator, T=2 * C[dtype] + 1, K=16, V=16, dtype=dtype), seed=1)
 
 
 @interpreted
-@pytest.mark.parametrize("V", [20, 33])
-@pytest.mark.parametrize("operator", SLICE, ids=str)
-def test_tiles_of_value_columns_add_up(operator, V):
-    problem = small(operator, V=V)
+@pytest.mark.parametrize("operator", THIN, ids=str)
+def test_tiles_of_value_columns_add_up(operator):
+    problem = small(operator, V=33)
     assert plan(problem).tiles > 1
     agrees(problem)
 
@@ -77,8 +85,8 @@ def test_every_way_of_the_states_agrees(norm, state):
 
 
 @interpreted
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("operator", SLICE, ids=str)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("operator", THIN, ids=str)
 def test_the_gate_with_its_laws(operator, dtype):
     """A batch's rows do not meet, two halves make a whole, nothing is seen before its time, …"""
     problem = small(operator, direction="forward", inputs="realistic", dtype=dtype)
@@ -138,7 +146,7 @@ REFUSED = {
     "reads=no": {"reads": False, "direction": "forward"},
     "K = 257": {"K": 257},
     "V = 300": {"V": 300},
-    "D = 768": {"K": 128},
+    "D = 96": {"K": 16},
 }
 
 

@@ -35,7 +35,8 @@ class Sum(torch.autograd.Function):
     def forward(
         ctx: Any, plan: Plan, q: Tensor, k: Tensor, v: Tensor, S: Tensor | None, z: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        q, k, v, S, z = (None if x is None else x.contiguous() for x in (q, k, v, S, z))
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+        S, z = _contiguous(S), _contiguous(z)
         B, T, H, _ = v.shape
         o = v.new_empty(v.shape)
         y = v.new_empty(B, T, H, dtype=torch.float32) if plan.DIVIDES else None
@@ -50,13 +51,13 @@ class Sum(torch.autograd.Function):
         return o, S_out, z_out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, do: Tensor, dS_out: Tensor | None, dz_out: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         q, k, v, S, z, o, y = ctx.saved_tensors
-        do, dS_out, dz_out = (None if x is None else x.contiguous() for x in (do, dS_out, dz_out))
+        do, dS_out, dz_out = do.contiguous(), _contiguous(dS_out), _contiguous(dz_out)
         B, T, H, _ = v.shape
         dq, dk = (_parts(plan, x) for x in (q, k))
         dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
@@ -67,6 +68,10 @@ class Sum(torch.autograd.Function):
             q, k, v, o, y, do, dS_out, dz_out, dk, dv, dS, dz, T, H, k.numel(), B * H * plan.D,
         )  # fmt: skip
         return None, _added(dq, q), _added(dk, k), dv, dS, None if dz is None else dz.sum(0)
+
+
+def _contiguous(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
 
 
 def _parts(plan: Plan, x: Tensor) -> Tensor:

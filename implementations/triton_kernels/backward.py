@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from fwpbench.implementations.triton_kernels.features import features, gradient
-from fwpbench.implementations.triton_kernels.products import product
+from fwpbench.implementations.triton_kernels.products import cast, product
 
 
 @triton.jit
@@ -89,7 +89,7 @@ def fwp_sum_backward_kv(
         later = c[None, :] >= c[:, None]
         A = tl.where(later, product(P, tl.trans(Q), DOT), 0.0)
         dV = product(A, dN, DOT) + product(P, dS, DOT)
-        tl.store(dv + at_v, dV.to(dv.dtype.element_ty), mask=in_v)
+        tl.store(dv + at_v, cast(dV, dv.dtype.element_ty), mask=in_v)
         dA = product(values, tl.trans(dN), DOT)
         dP = product(values, tl.trans(dS), DOT)
         if DIVIDES:

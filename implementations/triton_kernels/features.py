@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from fwpbench.implementations.triton_kernels.products import product
+from fwpbench.implementations.triton_kernels.products import cast, product
 from fwpbench.operators.normalizations import EPSILON as _EPSILON
 
 EPSILON = tl.constexpr(_EPSILON)
@@ -66,7 +66,7 @@ def gradient(
                 slope = tl.exp(tl.minimum(u, 0.0))
             dx_tile = dphi * slope
     inside = live[:, None] & (n < K)[None, :]
-    tl.store(dx + rows[:, None] * K + n[None, :], dx_tile.to(dx.dtype.element_ty), mask=inside)
+    tl.store(dx + rows[:, None] * K + n[None, :], cast(dx_tile, dx.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -1,8 +1,8 @@
 """The forward kernel: one block a (batch, head, tile of value columns), its state in registers.
 
-    Q' = norm(φ(Q)), K' = norm(φ(K))
-    O = Q'S + tril(Q'K'ᵀ) V        S ← S + K'ᵀV
-    y = Q'z + rowsum tril(Q'K'ᵀ)   z ← z + Σ K'       O ← O / (y + ε)  where the norm divides
+Q' = norm(φ(Q)), K' = norm(φ(K))
+O = Q'S + tril(Q'K'ᵀ) V        S ← S + K'ᵀV
+y = Q'z + rowsum tril(Q'K'ᵀ)   z ← z + Σ K'       O ← O / (y + ε)  where the norm divides
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from fwpbench.implementations.triton_kernels.features import EPSILON, features
-from fwpbench.implementations.triton_kernels.products import product
+from fwpbench.implementations.triton_kernels.products import cast, product
 
 
 @triton.jit
@@ -47,7 +47,7 @@ def fwp_sum_forward(
             read = read / seen[:, None]
             tl.store(y + rows, seen, mask=live & (tile == 0))
             z += tl.sum(P, 0)
-        tl.store(o + at_v, read.to(o.dtype.element_ty), mask=in_v)
+        tl.store(o + at_v, cast(read, o.dtype.element_ty), mask=in_v)
         S += product(tl.trans(P), values, DOT)
     if STATE_OUT:
         tl.store(S_out + at_S, S, mask=in_S)

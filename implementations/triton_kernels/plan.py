@@ -18,8 +18,17 @@ NORMS = {
 }
 #: Products by dtype. fp16 has the bits of tf32, whose range cannot be left.
 DOTS = {"fp32": "ieee", "bf16": "bf16", "fp16": "tf32"}
-#: The largest D per dtype: a state D × 16 and what a chunk needs besides stay in registers.
-LARGEST_D = {"fp32": 256, "bf16": 256, "fp16": 256}
+#: By dtype, for widths up to BD: tokens a chunk, value columns a block at most, warps. Of what was
+#: compiled for sm_90, the largest without spilled registers (tests/test_triton_compile.py); wider φ
+#: spilled in every layout tried.
+BLOCKS = {
+    "fp32": {64: (16, 16, 8)},
+    "bf16": {64: (32, 32, 8), 128: (16, 32, 8), 256: (16, 16, 8)},
+    "fp16": {64: (16, 16, 8), 128: (16, 16, 8)},
+}
+LARGEST_D = {dtype: max(blocks) for dtype, blocks in BLOCKS.items()}
+#: DPFP's gradient multiplies by two tiles [BD, BK] of ones in shared memory.
+LARGEST_DPFP = 128
 LARGEST_K = LARGEST_V = 256
 
 
@@ -51,15 +60,19 @@ def plan(problem: Problem) -> Plan:
     p = problem
     scale, divides = NORMS[p.norm]
     BD = _power_of_two(p.D)
+    C, most, _ = _block(p.dtype, BD)
+    MAP = p.phi if p.phi in MAPS else "dpfp"
+    BK = _power_of_two(p.K)
     return Plan(
         K=p.K,
         V=p.V,
         D=p.D,
-        BK=_power_of_two(p.K),
-        BV=min(_power_of_two(p.V), 64 if p.dtype == "bf16" and BD <= 128 else 16),
+        # Narrower than a quarter of BD, the product that gathers DPFP's gradient spilled.
+        BK=max(BK, BD // 4) if MAP == "dpfp" else BK,
+        BV=min(_power_of_two(p.V), most),
         BD=BD,
-        C=32 if p.dtype == "bf16" else 16,
-        MAP=p.phi if p.phi in MAPS else "dpfp",
+        C=C,
+        MAP=MAP,
         SCALE=scale,
         DIVIDES=divides,
         STATE_IN=p.state_in,
@@ -70,7 +83,13 @@ def plan(problem: Problem) -> Plan:
 
 def launch_options(plan: Plan) -> dict[str, int]:
     """Warps of a block, and how many chunks are loaded ahead."""
-    return {"num_warps": 4 if plan.BD <= 128 else 8, "num_stages": 1}
+    dtype = next(dtype for dtype, dot in DOTS.items() if dot == plan.DOT)
+    return {"num_warps": _block(dtype, plan.BD)[2], "num_stages": 1}
+
+
+def _block(dtype: str, BD: int) -> tuple[int, int, int]:
+    blocks = BLOCKS[dtype]
+    return blocks[min(width for width in blocks if width >= BD)]
 
 
 def _power_of_two(size: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fwpbench.implementations.triton_kernels.plan import (
     DOTS,
     LARGEST_D,
+    LARGEST_DPFP,
     LARGEST_K,
     LARGEST_V,
     MAPS,
@@ -34,9 +35,10 @@ def cannot(problem: Problem) -> str | None:
     for axis, size, most in (("K", p.K, LARGEST_K), ("V", p.V, LARGEST_V)):
         if size > most:
             return f"{axis} = {size}: its kernels are checked up to {most}"
-    if p.D > LARGEST_D[p.dtype]:
+    most = LARGEST_D[p.dtype] if p.phi in MAPS else min(LARGEST_D[p.dtype], LARGEST_DPFP)
+    if most < p.D:
         return (
-            f"{p.phi} makes K = {p.K} to D = {p.D}, and a state wider than "
-            f"{LARGEST_D[p.dtype]} does not fit into the registers of a block in {p.dtype}"
+            f"{p.phi} makes K = {p.K} to D = {p.D}, and in {p.dtype} its kernels have no layout "
+            f"for more than {most} that fits into a block"
         )
     return None
