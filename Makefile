@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench speed test lint types format clean
+.PHONY: help bench speed test interpret lint types format clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'ARGS="…" is passed on: make test ARGS="-k floors", make bench ARGS=speed'
 
 bench: $(READY) ## the quick profile of every suite, then a report
@@ -21,6 +21,10 @@ speed: $(READY) ## chunked against the token loop, rule by rule
 
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+interpret: $(READY) ## the Triton kernels: interpreted, and compiled for a GPU
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[triton]'
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_triton.py tests/test_triton_compile.py $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .

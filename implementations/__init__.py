@@ -18,6 +18,7 @@ IMPLEMENTATIONS: Registry[Implementation] = Registry(
     {
         "torch-sdpa": "fwpbench.implementations.torch_sdpa:IMPLEMENTATION",
         "chunked": "fwpbench.implementations.chunked:IMPLEMENTATION",
+        "triton": "fwpbench.implementations.triton_kernels:IMPLEMENTATION",
         "reference": "fwpbench.implementations.reference:IMPLEMENTATION",
     },
     of="fwpbench.implementations.base:Implementation",

@@ -1,0 +1,47 @@
+"""Fused Triton kernels: φ, the normalisation and the state of a head inside one block.
+
+One launch forward and two backward; nothing as wide as φ is written to memory except the state that
+goes out. So far the rule sum. The same source runs on a CPU under TRITON_INTERPRET=1, slowly, for
+tests. No GPU has run it yet: it is checked by Triton's interpreter, which does not round to tf32,
+and by compiling for sm_90 (`make interpret`), and no speed is claimed.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+from fwpbench.implementations.base import Implementation, Output
+from fwpbench.implementations.triton_kernels.refusal import cannot
+from fwpbench.operators.inputs import Inputs
+from fwpbench.operators.problem import Problem
+
+#: As Triton reads it, once, when a kernel is defined.
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+
+
+def missing() -> str | None:
+    import torch
+
+    if find_spec("triton") is None:
+        return "Triton is not installed: python -m pip install 'fwpbench[triton]'"
+    if not INTERPRETED and not torch.cuda.is_available():
+        return "torch sees no CUDA device here; TRITON_INTERPRET=1 interprets its kernels on a CPU"
+    return None
+
+
+def run(problem: Problem, inputs: Inputs) -> Output:
+    # Here, because whoever only asks what it cannot do may have no Triton.
+    from fwpbench.implementations.triton_kernels.autograd import run
+
+    return run(problem, inputs)
+
+
+IMPLEMENTATION = Implementation(
+    run,
+    "fused Triton kernels, φ and normalisation inside",
+    missing=missing,
+    cannot=cannot,
+    devices=("cpu", "cuda") if INTERPRETED else ("cuda",),
+    kernels="^fwp_",
+)

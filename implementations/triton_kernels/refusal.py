@@ -1,0 +1,44 @@
+"""What the kernels cannot do, one sentence each, asked before any launch."""
+
+from __future__ import annotations
+
+from fwpbench.implementations.triton_kernels.plan import (
+    DOTS,
+    LARGEST_D,
+    LARGEST_DPFP,
+    LARGEST_K,
+    LARGEST_V,
+    MAPS,
+    NORMS,
+)
+from fwpbench.operators.problem import Problem
+
+
+def cannot(problem: Problem) -> str | None:
+    p = problem
+    if p.rule != "sum":
+        return f"its kernels have the rule sum so far, not {p.rule}"
+    if p.phi not in MAPS and not p.phi.startswith("dpfp-"):
+        return f"its kernels have {', '.join(MAPS)} and dpfp-N so far, not {p.phi}"
+    if p.norm not in NORMS:
+        return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
+    if p.dtype not in DOTS:
+        return f"its kernels have {', '.join(DOTS)}, not {p.dtype}: tensor cores add up in float32"
+    if p.direction == "decode":
+        return "its kernels take whole chunks so far: decode needs one of its own"
+    if not p.causal:
+        return "its kernels read what came before each token: causal=no needs one of its own"
+    if p.masked:
+        return "its kernels take no mask so far"
+    if not p.reads:
+        return "its kernels read wherever they write: reads=no needs one of its own"
+    for axis, size, most in (("K", p.K, LARGEST_K), ("V", p.V, LARGEST_V)):
+        if size > most:
+            return f"{axis} = {size}: its kernels are checked up to {most}"
+    most = LARGEST_D[p.dtype] if p.phi in MAPS else min(LARGEST_D[p.dtype], LARGEST_DPFP)
+    if most < p.D:
+        return (
+            f"{p.phi} makes K = {p.K} to D = {p.D}, and in {p.dtype} its kernels have no layout "
+            f"for more than {most} that fits into a block"
+        )
+    return None

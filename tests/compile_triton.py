@@ -1,0 +1,111 @@
+"""Compiles the Triton kernels for a GPU that is not there, and prints what came: JSON, a line each.
+
+    python tests/compile_triton.py 90 'rule=sum phi=… …' …
+
+Triton's own front end, so that arguments are specialised as in a real launch, with a driver that
+only says which GPU it is. A process of its own: interpreting is decided when a kernel is defined.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import MockTensor
+
+from fwpbench.implementations.triton_kernels.backward import (
+    fwp_sum_backward_kv,
+    fwp_sum_backward_q,
+)
+from fwpbench.implementations.triton_kernels.forward import fwp_sum_forward
+from fwpbench.implementations.triton_kernels.plan import Plan, launch_options, plan
+from fwpbench.operators.problem import Problem
+
+KERNELS = (fwp_sum_forward, fwp_sum_backward_q, fwp_sum_backward_kv)
+CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+
+
+class Driver:
+    """As much of a driver as compiling asks for."""
+
+    def __init__(self, arch: int) -> None:
+        self.arch = arch
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.arch, 32)
+
+    def get_current_device(self) -> int:
+        return self.arch  # what is compiled is kept per device
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @staticmethod
+    def is_active() -> bool:
+        return True
+
+
+def compiled(kernel: Any, problem: Problem) -> Any:
+    constants = plan(problem)
+    names = kernel.arg_names[: -len(vars(constants))]
+    arguments = [argument(name, problem, constants) for name in names]
+    return kernel.warmup(*arguments, **vars(constants), **launch_options(constants), grid=(1,))
+
+
+def argument(name: str, problem: Problem, constants: Plan) -> Any:
+    if name in ("T", "H"):
+        return 1024 if name == "T" else 16
+    if name in ("part", "part_z"):
+        return 1 << 20
+    in_parts = name in ("dq", "dk") and constants.tiles > 1
+    if name in ("q", "k", "v", "o", "do", "dq", "dk", "dv") and not in_parts:
+        return MockTensor(problem.torch_dtype)
+    return MockTensor(torch.float32)
+
+
+def resources(binary: bytes) -> dict[str, int]:
+    """Registers of a thread, and bytes of its stack: where spilled registers go."""
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder) / "kernel.cubin"
+        cubin.write_bytes(binary)
+        said = subprocess.run(
+            [CUOBJDUMP, "-res-usage", cubin], capture_output=True, text=True, check=True
+        ).stdout
+    found = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", said))
+    return {"registers": int(found["REG"]), "stack": int(found["STACK"]) + int(found["LOCAL"])}
+
+
+def main(arch: str, *problems: str) -> None:
+    driver.set_active(Driver(int(arch)))
+    for text in problems:
+        for kernel in KERNELS:
+            start = time.perf_counter()
+            binary = compiled(kernel, Problem.parse(text))
+            said = {
+                "problem": text,
+                "kernel": kernel.fn.__name__,
+                "arch": int(arch),
+                **resources(binary.asm["cubin"]),
+                "shared": binary.metadata.shared,
+                "wgmma": len(re.findall(r"wgmma\.mma_async", binary.asm["ptx"])),
+                "mma": len(re.findall(r"\bmma\.sync", binary.asm["ptx"])),
+                "seconds": round(time.perf_counter() - start, 2),
+            }
+            print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
