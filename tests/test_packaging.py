@@ -182,7 +182,15 @@ def test_asv_finds_the_benchmarks(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not find_spec("beartype"), reason="beartype is not installed")
-@pytest.mark.parametrize("package", ["fwpbench.operators", "fwpbench.implementations"])
-def test_shapes_are_checked_while_testing(package: str) -> None:
-    loader = import_module(package).__loader__
-    assert type(loader).__module__.startswith("jaxtyping"), f"{package} was imported too early"
+@pytest.mark.parametrize(
+    "module",
+    [
+        "fwpbench.operators",
+        "fwpbench.implementations.base",
+        "fwpbench.implementations.chunked",
+        "fwpbench.implementations.triton_kernels.plan",
+    ],
+)
+def test_shapes_are_checked_while_testing(module: str) -> None:
+    loader = import_module(module).__loader__
+    assert type(loader).__module__.startswith("jaxtyping"), f"{module} was imported too early"

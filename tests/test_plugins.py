@@ -201,8 +201,8 @@ def test_a_file_that_raises_costs_one_row(capsys: pytest.CaptureFixture[str]) ->
     made = records("run")
     assert {*made["broken.py", "sum"]} == {"missing"}
     assert {*made["reference", "sum"]} == {"ok"}
-    missing = next(r for r in read_run(Path("run")).records if r.status == "missing")
-    assert sentence in missing.reason
+    missing = [r for r in read_run(Path("run")).records if r.implementation == "broken.py"]
+    assert sentence in missing[0].reason
     assert main(["list", "implementations", *plugin]) == 0
     assert sentence in capsys.readouterr().out
     assert main(["list", "problems", *plugin]) == 0
@@ -287,7 +287,8 @@ def test_a_package_that_raises_costs_one_row(
         ))  # fmt: skip
         assert choice.name == "chunked"
     missing = [r for r in read_run(Path("run")).records if r.status == "missing"]
-    assert {record.reason for record in missing} == (
+    # Triton's row is missing where Triton or a GPU is.
+    assert {record.reason for record in missing if record.implementation != "triton"} == (
         {sentence} if kind == "implementation" else set()
     )
 
