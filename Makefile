@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench speed test interpret lint types format clean
+.PHONY: help bench speed test honest interpret lint types format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,9 +22,12 @@ speed: $(READY) ## chunked against the token loop, rule by rule
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-interpret: $(READY) ## the Triton kernels: interpreted, and compiled for a GPU
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[triton]'
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_triton.py tests/test_triton_compile.py $(ARGS)
+honest: $(READY) ## 9,000 seeds of honest arithmetic go through the gate: eight minutes
+	$(BIN)/python -m pytest benchmarks/test_honest_seeds.py -n $(WORKERS) -rP $(ARGS)
+
+interpret: $(READY) ## Triton kernels, interpreted and compiled for a GPU; adapters of peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_peers.py tests/test_triton*.py $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
