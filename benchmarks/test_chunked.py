@@ -3,7 +3,7 @@
 make speed, or: python -m pytest benchmarks/test_chunked.py --benchmark-columns=min,median,rounds
 
 B = 1, H = 2, T = 1024, K = V = 64, float32: every rule that `chunked` computes; then shapes of a
-causal product and of a retrieval model, for `chunked` alone. Times are pytest-benchmark's; nothing
+retrieval model, for `chunked` alone. Times are pytest-benchmark's; nothing
 is asserted about them here, and the tests of the project time nothing.
 """
 
@@ -22,11 +22,6 @@ from fwpbench.operators.problem import Problem
 from fwpbench.suites.named_operators import NAMED_OPERATORS
 
 SIZE = {"B": 1, "T": 1024, "H": 2, "K": 64, "V": 64}
-#: Shapes of the causal product of idiap/fast-transformers that docs/performance.md compares with.
-CAUSAL_PRODUCT = {
-    "B1 H8 T1024 K64": {"B": 1, "T": 1024, "H": 8, "K": 64, "V": 64},
-    "B8 H8 T256 K16": {"B": 8, "T": 256, "H": 8, "K": 16, "V": 16},
-}
 #: A retrieval model's memory in training: S values written for one final state, B = 32, H = 1.
 MEMORY: dict[str, Any] = {"B": 32, "H": 1, "K": 64, "state": "out", "reads": False}
 RETRIEVAL = {
@@ -66,14 +61,6 @@ def test_forward_and_backward(benchmark: Any, name: str, implementation: str) ->
     benchmark.group = name
     call = make_training_call(COMPUTED[name], SIZE, implementation)
     benchmark.pedantic(call, rounds=20 if implementation == "chunked" else 3, warmup_rounds=1)
-
-
-@pytest.mark.parametrize("shape", CAUSAL_PRODUCT)
-def test_the_sum_rule_alone(benchmark: Any, shape: str) -> None:
-    """Without feature map and normalisation, as a causal product computes it."""
-    benchmark.group = f"causal product, {shape}"
-    call = make_training_call(Operator("sum", "identity", "none"), CAUSAL_PRODUCT[shape], "chunked")
-    benchmark.pedantic(call, rounds=50, warmup_rounds=3)
 
 
 @pytest.mark.parametrize("case", RETRIEVAL)

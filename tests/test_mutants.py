@@ -60,8 +60,8 @@ def test_the_form_they_are_made_of_is_honest(operator):
                 assert agreement.status == "ok", agreement.reason
 
 
-#: So many seeds show a gate that fails one honest seed in thirteen; 3,000 and more are asked by
-#: benchmarks/honest_seeds.py, whose figures are in docs/yardstick.md.
+#: So many seeds show a gate that fails one honest seed in thirteen; benchmarks/test_honest_seeds.py
+#: asks 3,000 of each dtype.
 SEEDS = 40
 
 
