@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench speed test honest interpret lint types format clean
+.PHONY: help bench speed test honest interpret gpu-triton lint types format clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'ARGS="…" is passed on: make test ARGS="-k floors", make bench ARGS=speed'
 
 bench: $(READY) ## the quick profile of every suite, then a report
@@ -28,6 +28,14 @@ honest: $(READY) ## 9,000 seeds of honest arithmetic go through the gate: eight 
 interpret: $(READY) ## Triton kernels, interpreted and compiled for a GPU; adapters of peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_peers.py tests/test_triton*.py $(ARGS)
+
+TARGETS := triton,fla-chunk,fla-fused-chunk,fla-recurrent
+
+gpu-triton: $(READY) ## on a GPU: agreement of the Triton kernels, then their targets beside peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
+	$(BIN)/python -m pytest -m gpu tests/test_gpu.py
+	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --implementations $(TARGETS) --device cuda --budget 7m --output runs/gpu-triton $(ARGS)
+	$(BIN)/python benchmarks/targets.py runs/gpu-triton
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
