@@ -31,6 +31,22 @@ examples:
   fwpbench list problems                        what is computed by whom, and why not
   fwpbench report runs/*                        one HTML file from any number of runs
   fwpbench merge runs/a runs/b --output runs/c  the shards of one plan become one run
+  fwpbench compare runs/before runs/after       what became faster or slower
+"""
+COMPARE_EXAMPLES = """\
+examples:
+  fwpbench run speed --output runs/before       then change something
+  fwpbench run speed --output runs/after
+  fwpbench compare runs/before runs/after
+  fwpbench compare runs/before runs/after --where "rule=delta" --fail-on slower
+
+A cell is slower or faster where its ratio of medians lies beyond the margin by more than noise
+explains, with at most 5 % false ones among all such verdicts; the same where its 95 % interval
+lies within the margin; else undecided: take more samples (--profile standard). On another machine
+there are ratios and no verdicts.
+
+exit codes: 0; with --fail-on slower 1 where something is slower; with --fail-on undecided 3 where
+something is undecided; 2 wrong usage
 """
 MERGE_EXAMPLES = """\
 examples:
@@ -229,7 +245,35 @@ def make_parser() -> argparse.ArgumentParser:
     )
     merge.add_argument("runs", nargs="+", metavar="RUN", help="run folders, one of each shard")
     merge.add_argument("--output", metavar="DIR", required=True, help="the run folder to make")
+
+    compare = _parser(
+        commands.add_parser("compare", help="what became faster or slower from run to run"),
+        "Compare the times of two runs, cell by cell.",
+        COMPARE_EXAMPLES,
+    )
+    compare.add_argument("before", metavar="BEFORE", help="a run folder")
+    compare.add_argument("after", metavar="AFTER", help="another of the same machine")
+    compare.add_argument("--where", default="", metavar="FILTER", help='e.g. "rule=delta T>=1024"')
+    compare.add_argument(
+        "--metric", default="time", metavar="METRIC", help="of which samples (default: time)"
+    )
+    compare.add_argument(
+        "--margin", type=_fraction, metavar="X",
+        help="what counts as a change: 0.02 is 2 %% (default: 0.01, or the noise of the machine)",
+    )  # fmt: skip
+    compare.add_argument(
+        "--fail-on", action="append", default=[], choices=("slower", "undecided"),
+        metavar="VERDICT", help="slower (exit code 1) or undecided (3); repeatable",
+    )  # fmt: skip
+    compare.add_argument("--json", action="store_true", help="one JSON object")
     return parser
+
+
+def _fraction(text: str) -> float:
+    """0.01."""
+    if re.fullmatch(r"0?\.\d{1,9}|0", text) is None:
+        raise argparse.ArgumentTypeError(f"expected a fraction such as 0.01, not {text!r}")
+    return float(text)
 
 
 def _names(text: str) -> list[str]:

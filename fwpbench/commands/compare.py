@@ -1,0 +1,163 @@
+"""fwpbench compare: what became faster or slower from one run to another."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from fwpbench.harness.comparison import MARGIN, Change, changes, samples_of
+from fwpbench.harness.records import Record, from_own_line
+from fwpbench.harness.run_folder import Run, read_run
+from fwpbench.harness.signature import signature
+from fwpbench.operators.errors import UserError
+from fwpbench.operators.problem import Problem
+from fwpbench.operators.where import Where
+
+#: Of a verdict that --fail-on names; where both came up, that of the first.
+EXITS = {"slower": 1, "undecided": 3}
+
+
+def main(arguments: Namespace) -> int:
+    before, after = (_read(Path(path)) for path in (arguments.before, arguments.after))
+    pairs, left = _pairs(before, after, arguments)
+    if not pairs:
+        raise UserError(
+            f"nothing to compare: no record with {arguments.metric} in both runs"
+            + "".join(f"\n  {number} left out: {reason}" for reason, number in left.most_common())
+        )
+    margin = _margin(before, after, arguments.margin)
+    samples = {key: (first, second) for key, (_, _, first, second) in pairs.items()}
+    found = changes(samples, margin)
+    elsewhere = _other_machine(before, after)
+    records = {key: record for key, (_, record, _, _) in pairs.items()}
+    if arguments.json:
+        _print_json(found, records, margin, elsewhere)
+    else:
+        _print_table(found, records, left)
+        _print_end(before, after, found, pairs, margin, elsewhere)
+    if elsewhere is not None:
+        return 0
+    verdicts = {change.verdict for change in found.values()}
+    return next(
+        (code for name, code in EXITS.items() if name in arguments.fail_on and name in verdicts), 0
+    )
+
+
+def _read(path: Path) -> Run:
+    try:
+        return read_run(path)
+    except ModuleNotFoundError:  # what validates the records of strangers may be missing here
+        return read_run(path, from_own_line)
+
+
+Pair = tuple[Record, Record, list[float], list[float]]
+
+
+def _pairs(before: Run, after: Run, arguments: Namespace) -> tuple[dict[str, Pair], Counter[str]]:
+    """By key; and why others are left out, counted."""
+    old, new = ({record.key: record for record in run.records} for run in (before, after))
+    parameters = {name for record in [*old.values(), *new.values()] for name in record.parameters}
+    where, metric = Where(arguments.where, frozenset(parameters)), arguments.metric
+    pairs: dict[str, Pair] = {}
+    left: Counter[str] = Counter()
+    for key in dict.fromkeys([*old, *new]):
+        record = new.get(key) or old[key]
+        # Not parsed without need: a plugin's words are unknown here.
+        if arguments.where and not where.matches(Problem.parse(record.problem), record.parameters):
+            continue
+        if key not in old or key not in new:
+            left[f"only {'after' if key in new else 'before'}"] += 1
+            continue
+        if old[key].protocol != new[key].protocol:
+            left["another version of the protocol: not comparable"] += 1
+            continue
+        first, second = (samples_of(each, metric) for each in (old[key], new[key]))
+        if first is not None and second is not None:
+            pairs[key] = (old[key], new[key], first, second)
+        elif first is not None or second is not None:
+            left[f"{old[key].status} before, {new[key].status} after"] += 1
+    return pairs, left
+
+
+def _margin(before: Run, after: Run, asked: float | None) -> float:
+    """At least what two runs of the same code differ by on these machines, where that is known."""
+    if asked is not None:
+        return asked
+    noise = [run.environment.get("A/A noise") for run in (before, after)]
+    return max([MARGIN, *(float(x) for x in noise if isinstance(x, int | float))])
+
+
+def _other_machine(before: Run, after: Run) -> str | None:
+    first, second = (str(run.environment.get("device")) for run in (before, after))
+    return None if first == second else f"{first} before, {second} after"
+
+
+def _print_json(
+    found: dict[str, Change], records: dict[str, Record], margin: float, elsewhere: str | None
+) -> None:
+    cells = [
+        {
+            "suite": records[key].suite,
+            "problem": records[key].problem,
+            "parameters": records[key].parameters,
+            "implementation": records[key].implementation,
+            "seed": records[key].seed,
+            **asdict(change),
+            "verdict": change.verdict if elsewhere is None else None,
+        }
+        for key, change in found.items()
+    ]
+    print(json.dumps({"margin": margin, "other machine": elsewhere, "cells": cells}))
+
+
+def _print_table(found: dict[str, Change], records: dict[str, Record], left: Counter[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("suite", "implementation", "problem")
+    for column in ("ratio", "95 % interval", "verdict"):
+        table.add_column(column, no_wrap=True)
+    for key, change in sorted(found.items(), key=lambda item: -item[1].ratio):
+        record = records[key]
+        interval = "too few samples"
+        if change.low is not None and change.high is not None:
+            interval = f"{change.low:.3f} – {change.high:.3f}"
+        words = " ".join([record.problem, *(f"{n}={v}" for n, v in record.parameters.items())])
+        table.add_row(
+            record.suite, record.implementation, words, f"{change.ratio:.3f}", interval,
+            change.verdict,
+        )  # fmt: skip
+    Console().print(table)
+    for reason, number in left.most_common():
+        print(f"left out: {number} ({reason})", file=sys.stderr)
+
+
+def _print_end(
+    before: Run,
+    after: Run,
+    found: dict[str, Change],
+    pairs: dict[str, Pair],
+    margin: float,
+    elsewhere: str | None,
+) -> None:
+    first, second, _, _ = next(iter(pairs.values()))
+    print(f"before: {before.path}, {signature(first, before.environment)}")
+    print(f"after:  {after.path}, {signature(second, after.environment)}")
+    counted = Counter(change.verdict for change in found.values())
+    said = ", ".join(
+        f"{counted[name]} {name}" for name in ("slower", "faster", "same", "undecided")
+    )
+    print(f"ratio = after ÷ before; margin {100 * margin:.2g} %")
+    if elsewhere is not None:
+        print(f"other machines ({elsewhere}): these are ratios, and no verdict on a change")
+        return
+    print(said)
+    if not all("A/A noise" in run.environment for run in (before, after)):
+        print(
+            "not measured: how much two runs of the same code differ on this machine. Where other "
+            "work shares it,\nthat is more than the noise within a run: repeat both runs in turn."
+        )
