@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fwpbench.harness.scaling_law import error_of, fit
 from fwpbench.reports import axes, charts
 from fwpbench.reports.axes import Unit
 from fwpbench.reports.coverage import by_cause
@@ -31,6 +32,20 @@ class Line:
     @property
     def under(self) -> str:
         return " · ".join(filter(None, (self.direction, self.conditions)))
+
+    def exponent(self, metric: str) -> str:
+        """`1.02 (0.97 – 1.08)`: p of a + c·T^p; a dash where too few lengths have an interval."""
+        points = [
+            (case.tokens, value, error)
+            for case in self.cases
+            if case.group == "ok"
+            and (value := case.value(metric)) is not None
+            and (error := error_of(*case.bounds(metric), value)) is not None
+        ]
+        law = fit(*zip(*points, strict=True)) if points else None
+        if law is None:
+            return "–"
+        return f"{law.exponent:.2f} ({law.low:.2f} – {law.high:.2f})"
 
     def at(self, tokens: int) -> Case | None:
         return next((case for case in self.cases if case.tokens == tokens), None)
@@ -76,6 +91,7 @@ def _section(
         "unit": unit,
         "tokens": sorted({case.tokens for case in measured}),
         "with_state": metric == "peak",
+        "with_exponent": metric == "time",
         "common": shared(cases, ("dtype", "B", "H", "K", "V", "direction")),
         "panels": _panels(evidence, lines, metric, unit),
         "without": by_cause(case for case in cases if case.value(metric) is None),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fwpbench.harness.scaling_law import T_975
 from fwpbench.reports import axes, charts
 from fwpbench.reports.coverage import by_cause
 from fwpbench.reports.curves import Curve, curves_of, one_implementation_each
@@ -21,8 +22,6 @@ from fwpbench.reports.units import clipped, count, digits
 
 SUITES = ("retrieval", "language-modeling", "translation")
 SOFTMAX = "softmax-attention"
-#: Student's t at 97.5 % for 1, 2, … degrees of freedom; beyond, the last, which is a little wide.
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 #: What a learning curve shows, and its title: the first of these that there is.
 LEARNING = {
     "validation perplexity": "validation perplexity",

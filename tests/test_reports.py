@@ -126,6 +126,14 @@ def test_several_devices_are_told_apart() -> None:
         assert "Imaginary GPU (made up)" in seen("two devices").said(section)
 
 
+def test_scaling_says_how_time_grows() -> None:
+    """The exponent and its interval, where the made-up times have intervals at six lengths."""
+    said = seen("everything").said("scaling")
+    found = re.findall(r"(\d\.\d\d) \((\d\.\d\d) – (\d\.\d\d)\)", said)
+    assert found
+    assert all(float(low) <= float(p) <= float(high) for p, low, high in found)
+
+
 def test_coverage_shows_every_pair_with_reason_and_command() -> None:
     said = seen("everything").said("coverage")
     commands = {record.command for record in of("agreement")}
