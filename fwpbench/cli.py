@@ -32,6 +32,14 @@ examples:
   fwpbench report runs/*                        one HTML file from any number of runs
   fwpbench merge runs/a runs/b --output runs/c  the shards of one plan become one run
   fwpbench compare runs/before runs/after       what became faster or slower
+  fwpbench doctor                               can this machine's numbers be trusted?
+"""
+DOCTOR_EXAMPLES = """\
+examples:
+  fwpbench doctor
+  fwpbench doctor --device cpu --json
+
+exit codes: 0 grades A and B; 1 grade C; 2 wrong usage
 """
 COMPARE_EXAMPLES = """\
 examples:
@@ -266,6 +274,17 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="VERDICT", help="slower (exit code 1) or undecided (3); repeatable",
     )  # fmt: skip
     compare.add_argument("--json", action="store_true", help="one JSON object")
+
+    doctor = _parser(
+        commands.add_parser("doctor", help="can this machine's numbers be trusted, and why not?"),
+        "Look at the clock, the caches, the power limit, other processes and the noise, for about "
+        "a second.",
+        DOCTOR_EXAMPLES,
+    )
+    doctor.add_argument(
+        "--device", choices=("cpu", "cuda"), metavar="DEVICE", help="cpu or cuda (default: best)"
+    )
+    doctor.add_argument("--json", action="store_true", help="one JSON object")
     return parser
 
 
