@@ -12,6 +12,7 @@ import os
 from importlib.util import find_spec
 
 from fwpbench.implementations.base import Implementation, Output
+from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
@@ -32,9 +33,10 @@ def missing() -> str | None:
 
 def run(problem: Problem, inputs: Inputs) -> Output:
     # Here, because whoever only asks what it cannot do may have no Triton.
-    from fwpbench.implementations.triton_kernels.autograd import run
+    from fwpbench.implementations.triton_kernels import autograd, recurrent
 
-    return run(problem, inputs)
+    by_token = is_recurrent(problem)
+    return recurrent.run(problem, inputs) if by_token else autograd.run(problem, inputs)
 
 
 IMPLEMENTATION = Implementation(
