@@ -115,9 +115,13 @@ def tokens_between(T: int) -> int:
 
 
 def recurrent_launch_options(plan: RecurrentPlan, *, backward: bool = False) -> dict[str, int]:
-    """Warps of a block: 32 numbers of a state a thread, backward 16, as long as 8 are enough."""
+    """Warps of a block: 32 numbers of a state a thread, backward 16, as long as 8 are enough.
+
+    A thread may use every register there is: left to itself the compiler spills some, so that more
+    blocks fit at a time.
+    """
     numbers = plan.BD * plan.BV * (2 if backward else 1)
-    return {"num_warps": min(max(numbers // 1024, 4), 8), "num_stages": 1}
+    return {"num_warps": min(max(numbers // 1024, 4), 8), "num_stages": 1, "maxnreg": 255}
 
 
 def cannot(problem: Problem) -> str | None:
