@@ -87,6 +87,11 @@ def test_tiles_of_value_columns_make_the_whole(operator):
 
 
 @interpreted
+def test_of_one_token_reading_after_all_is_written_is_the_same():
+    agrees(small(Operator("sum", "elu+1", "attention"), direction="decode", causal=False))
+
+
+@interpreted
 @pytest.mark.parametrize("state", ["none", "in", "out", "in+out"])
 @pytest.mark.parametrize("operator", OVER_TIME, ids=str)
 def test_going_over_time_agrees(operator, state):
