@@ -29,6 +29,14 @@ from fwpbench.implementations.triton_kernels.backward import (
 )
 from fwpbench.implementations.triton_kernels.forward import fwp_sum_forward
 from fwpbench.implementations.triton_kernels.plan import Plan, launch_options, plan
+from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_fwm_backward
+from fwpbench.implementations.triton_kernels.recurrent_forward import fwp_recurrent_forward
+from fwpbench.implementations.triton_kernels.recurrent_plan import (
+    RecurrentPlan,
+    is_recurrent,
+    recurrent_launch_options,
+    recurrent_plan,
+)
 from fwpbench.operators.problem import Problem
 
 KERNELS = (fwp_sum_forward, fwp_sum_backward_q, fwp_sum_backward_kv)
@@ -58,22 +66,34 @@ class Driver:
         return True
 
 
+def kernels_of(problem: Problem) -> tuple[Any, ...]:
+    if not is_recurrent(problem):
+        return KERNELS
+    backward = (fwp_fwm_backward,) if problem.backward else ()
+    return (fwp_recurrent_forward, *backward)
+
+
 def compiled(kernel: Any, problem: Problem) -> Any:
-    constants = plan(problem)
+    constants: Plan | RecurrentPlan
+    if is_recurrent(problem):
+        constants = recurrent_plan(problem)
+        options = recurrent_launch_options(constants, backward=kernel is fwp_fwm_backward)
+    else:
+        constants = plan(problem)
+        options = launch_options(constants)
     names = kernel.arg_names[: -len(vars(constants))]
-    arguments = [argument(name, problem, constants) for name in names]
-    return kernel.warmup(*arguments, **vars(constants), **launch_options(constants), grid=(1,))
+    arguments = [argument(name, problem, constants.tiles) for name in names]
+    return kernel.warmup(*arguments, **vars(constants), **options, grid=(1,))
 
 
-def argument(name: str, problem: Problem, constants: Plan) -> Any:
-    if name in ("T", "H"):
-        return 1024 if name == "T" else 16
-    if name in ("part", "part_z"):
-        return 1 << 20
-    in_parts = name in ("dq", "dk") and constants.tiles > 1
+def argument(name: str, problem: Problem, tiles: int) -> Any:
+    sizes = {"T": problem.tokens, "H": problem.H, "C": 32, "part": 1 << 20, "part_z": 1 << 20}
+    if name in sizes:
+        return sizes[name]
+    in_parts = name in ("dq", "dk") and tiles > 1
     if name in ("q", "k", "v", "o", "do", "dq", "dk", "dv") and not in_parts:
         return MockTensor(problem.torch_dtype)
-    return MockTensor(torch.float32)
+    return MockTensor(torch.bool if name == "mask" else torch.float32)
 
 
 def resources(binary: bytes) -> dict[str, int]:
@@ -91,9 +111,10 @@ def resources(binary: bytes) -> dict[str, int]:
 def main(arch: str, *problems: str) -> None:
     driver.set_active(Driver(int(arch)))
     for text in problems:
-        for kernel in KERNELS:
+        problem = Problem.parse(text)
+        for kernel in kernels_of(problem):
             start = time.perf_counter()
-            binary = compiled(kernel, Problem.parse(text))
+            binary = compiled(kernel, problem)
             said = {
                 "problem": text,
                 "kernel": kernel.fn.__name__,

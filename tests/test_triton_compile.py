@@ -31,14 +31,47 @@ CASES = [
         "phi=dpfp-3 norm=sum K=16 V=64 dtype=fp16",
     )
 ]
+#: The recurrent kernel: every rule, every width and shape of a state tile, every way z follows;
+#: then with gradients, up to the largest state.
+RECURRENT = [
+    f"{case} B=2 T=1024 H=16 direction={direction}"
+    for direction, cases in {
+        "decode": (
+            "rule=sum phi=elu+1 norm=attention K=16 V=64 dtype=bf16",
+            "rule=decay phi=dpfp-1 norm=sum+attention K=30 V=64 dtype=fp32",
+            "rule=gated phi=relu norm=sum+attention K=128 V=128 dtype=fp16",
+            "rule=delta phi=identity norm=l2 K=128 V=128 dtype=bf16",
+            "rule=delta phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=bf16",
+            "rule=gated-delta phi=tanh norm=l2 K=256 V=256 dtype=fp32",
+            "rule=kda phi=dpfp-4 norm=sum K=128 V=100 dtype=fp16 masked=yes",
+            "rule=fwm phi=tanh norm=none K=128 V=128 dtype=bf16",
+        ),
+        "forward": (
+            "rule=gla phi=dpfp-2 norm=sum+attention K=60 V=64 dtype=bf16 state=in+out",
+            "rule=gla phi=identity norm=l2 K=1024 V=20 dtype=fp32 masked=yes",
+            "rule=kda phi=elu+1 norm=sum K=64 V=128 dtype=fp16 state=in+out",
+            "rule=kda phi=tanh norm=l2 K=16 V=16 dtype=bf16 state=out reads=no",
+            "rule=fwm phi=dpfp-3 norm=none K=40 V=60 dtype=fp32 state=in+out masked=yes",
+        ),
+        "forward+backward": (
+            "rule=fwm phi=tanh norm=none K=16 V=16 dtype=bf16 state=in+out",
+            "rule=fwm phi=tanh norm=none K=100 V=60 dtype=fp32 state=in+out masked=yes",
+            "rule=fwm phi=elu+1 norm=none K=16 V=500 dtype=fp16",
+            "rule=fwm phi=identity norm=none K=200 V=16 dtype=bf16 state=in+out",
+            "rule=fwm phi=dpfp-3 norm=none K=20 V=32 dtype=fp32 state=in+out",
+            "rule=fwm phi=dpfp-1 norm=none K=32 V=64 dtype=bf16 state=out reads=no",
+        ),
+    }.items()
+    for case in cases
+]
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 def test_nothing_is_spilled_on_sm_90(capsys):
-    assert [case for case in CASES if cannot(Problem.parse(case))] == []
+    assert [case for case in CASES + RECURRENT if cannot(Problem.parse(case))] == []
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.compile_triton", "90", *CASES],
+        [sys.executable, "-m", "tests.compile_triton", "90", *CASES, *RECURRENT],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -55,8 +88,9 @@ def test_nothing_is_spilled_on_sm_90(capsys):
                 f"{k['wgmma']} wgmma, {k['mma']} mma.sync, {k['seconds']} s",
                 end="",
             )
-    assert len(kernels) == 3 * len(CASES)
+    backward = [case for case in RECURRENT if Problem.parse(case).backward]
+    assert len(kernels) == 3 * len(CASES) + len(RECURRENT) + len(backward)
     assert [k for k in kernels if k["stack"]] == []
-    # ieee products take no tensor cores; every other does.
-    low = [k for k in kernels if "dtype=fp32" not in k["problem"]]
+    # ieee products take no tensor cores, one token has no products; every other does.
+    low = [k for k in kernels if k["problem"] in CASES and "dtype=fp32" not in k["problem"]]
     assert [k for k in low if not k["wgmma"] + k["mma"]] == []

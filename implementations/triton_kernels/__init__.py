@@ -1,9 +1,11 @@
 """Fused Triton kernels: φ, the normalisation and the state of a head inside one block.
 
-One launch forward and two backward; nothing as wide as φ is written to memory except the state that
-goes out. So far the rule sum. The same source runs on a CPU under TRITON_INTERPRET=1, slowly, for
-tests. No GPU has run it yet: it is checked by Triton's interpreter, which does not round to tf32,
-and by compiling for sm_90 (`make interpret`), and no speed is claimed.
+Whole chunks: the rule sum, one launch forward and two backward. Token by token: decoding by every
+rule with a fast-weight state, and fwm, gla and kda over time; of these fwm with gradients. Nothing
+as wide as φ is written to memory except states: the one that goes out, and what fwm keeps. The same
+source runs on a CPU under TRITON_INTERPRET=1, slowly, for tests. No GPU has run it yet: it is
+checked by Triton's interpreter, which does not round to tf32, and by compiling for sm_90
+(`make interpret`), and no speed is claimed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 from importlib.util import find_spec
 
 from fwpbench.implementations.base import Implementation, Output
+from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
@@ -32,9 +35,10 @@ def missing() -> str | None:
 
 def run(problem: Problem, inputs: Inputs) -> Output:
     # Here, because whoever only asks what it cannot do may have no Triton.
-    from fwpbench.implementations.triton_kernels.autograd import run
+    from fwpbench.implementations.triton_kernels import autograd, recurrent
 
-    return run(problem, inputs)
+    by_token = is_recurrent(problem)
+    return recurrent.run(problem, inputs) if by_token else autograd.run(problem, inputs)
 
 
 IMPLEMENTATION = Implementation(

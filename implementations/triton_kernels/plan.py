@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fwpbench.operators.problem import Problem
 
 #: φ by name, as the kernels know them; dpfp-N is by its D.
-MAPS = ("identity", "elu+1", "relu")
+MAPS = ("identity", "elu+1", "relu", "tanh")
 #: By normalisation: what scales φ, and whether what is read is divided.
 NORMS = {
     "none": ("none", False),

@@ -11,11 +11,15 @@ from fwpbench.implementations.triton_kernels.plan import (
     MAPS,
     NORMS,
 )
+from fwpbench.implementations.triton_kernels.recurrent_plan import cannot as cannot_recurrent
+from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
 from fwpbench.operators.problem import Problem
 
 
 def cannot(problem: Problem) -> str | None:
     p = problem
+    if is_recurrent(p):
+        return cannot_recurrent(p)
     if p.rule != "sum":
         return f"its kernels have the rule sum so far, not {p.rule}"
     if p.phi not in MAPS and not p.phi.startswith("dpfp-"):
@@ -24,8 +28,6 @@ def cannot(problem: Problem) -> str | None:
         return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
     if p.dtype not in DOTS:
         return f"its kernels have {', '.join(DOTS)}, not {p.dtype}: tensor cores add up in float32"
-    if p.direction == "decode":
-        return "its kernels take whole chunks so far: decode needs one of its own"
     if not p.causal:
         return "its kernels read what came before each token: causal=no needs one of its own"
     if p.masked:

@@ -1,0 +1,148 @@
+"""Which problems go token by token, how such a kernel is laid out, and what it cannot do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fwpbench.implementations.triton_kernels.plan import DOTS, MAPS, NORMS, _power_of_two
+from fwpbench.operators.problem import Problem
+
+
+@dataclass(frozen=True)
+class Law:
+    """What a rule does to the state. DECAY: by one number a head, one a feature, or by 1 − β."""
+
+    DECAY: str = "none"
+    WEIGHS: bool = False
+    CORRECTS: bool = False
+    CLIPS: bool = False
+
+
+LAWS = {
+    "sum": Law(),
+    "decay": Law(DECAY="head"),
+    "gla": Law(DECAY="feature"),
+    "gated": Law(DECAY="beta", WEIGHS=True),
+    "delta": Law(WEIGHS=True, CORRECTS=True),
+    "gated-delta": Law(DECAY="head", WEIGHS=True, CORRECTS=True),
+    "kda": Law(DECAY="feature", WEIGHS=True, CORRECTS=True),
+    "fwm": Law(WEIGHS=True, CORRECTS=True, CLIPS=True),
+}
+#: Rules that go token by token at any length: the clip of fwm makes every token wait for the one
+#: before it; the others have no kernel of whole chunks yet.
+TOKEN_BY_TOKEN = ("gla", "kda", "fwm")
+
+
+def is_recurrent(problem: Problem) -> bool:
+    """Whether the recurrent kernel takes it, not those of whole chunks."""
+    return problem.direction == "decode" or problem.rule in TOKEN_BY_TOKEN
+
+
+@dataclass(frozen=True)
+class RecurrentPlan:
+    """The constants of one problem's kernels: B… a size in powers of two."""
+
+    K: int
+    V: int
+    D: int
+    BK: int
+    BV: int
+    BD: int
+    MAP: str
+    SCALE: str
+    DECAY: str
+    WEIGHS: bool
+    CORRECTS: bool
+    CLIPS: bool
+    #: How z follows: `none`, `same-law` or `sum`.
+    NORMALIZER: str
+    MASKED: bool
+    READS: bool
+    #: Whether the forward kernel keeps states for a backward pass.
+    KEEPS: bool
+    STATE_IN: bool
+    STATE_OUT: bool
+
+    @property
+    def tiles(self) -> int:
+        """How many blocks share the value columns of a head."""
+        return -(-self.V // self.BV)
+
+
+#: Numbers of a state tile at most, where value columns may be shared out (16 columns at least).
+TILE = 4096
+LARGEST_D = 1024
+#: Numbers of a state that is clipped, which lies in one block. Of what was compiled for sm_90, the
+#: largest without spilled registers (tests/test_triton_compile.py).
+LARGEST_CLIPPED = 16384
+
+
+def largest_state(problem: Problem) -> int:
+    """Backward there are two of it, and rows as wide as φ beside it."""
+    if not problem.backward:
+        return LARGEST_CLIPPED
+    wide = problem.D > 128 or problem.phi not in MAPS
+    return LARGEST_CLIPPED // (4 if wide else 2)
+
+
+def recurrent_plan(problem: Problem) -> RecurrentPlan:
+    p = problem
+    scale, divides = NORMS[p.norm]
+    BD, BV = _power_of_two(p.D), _power_of_two(p.V)
+    law = LAWS[p.rule]
+    return RecurrentPlan(
+        K=p.K,
+        V=p.V,
+        D=p.D,
+        BK=_power_of_two(p.K),
+        BV=BV if law.CLIPS else min(BV, max(TILE // BD, 16)),
+        BD=BD,
+        MAP=p.phi if p.phi in MAPS else "dpfp",
+        SCALE=scale,
+        **vars(law),
+        NORMALIZER=(p.operator.update_rule.normalizer or "none") if divides else "none",
+        MASKED=p.masked,
+        READS=p.reads,
+        KEEPS=p.backward,
+        STATE_IN=p.state_in,
+        STATE_OUT=p.state_out,
+    )
+
+
+def tokens_between(T: int) -> int:
+    """Tokens from one kept state to the next: √T, where kept and recomputed states balance."""
+    return max(16, 1 << ((T - 1).bit_length() + 1) // 2)
+
+
+def recurrent_launch_options(plan: RecurrentPlan, *, backward: bool = False) -> dict[str, int]:
+    """Warps of a block: 32 numbers of a state a thread, backward 16, as long as 8 are enough.
+
+    A thread may use every register there is: left to itself the compiler spills some, so that more
+    blocks fit at a time.
+    """
+    numbers = plan.BD * plan.BV * (2 if backward else 1)
+    return {"num_warps": min(max(numbers // 1024, 4), 8), "num_stages": 1, "maxnreg": 255}
+
+
+def cannot(problem: Problem) -> str | None:
+    p = problem
+    if p.rule not in LAWS:
+        return f"its recurrent kernel has the rules {', '.join(LAWS)}, not {p.rule}"
+    if p.phi not in MAPS and not p.phi.startswith("dpfp-"):
+        return f"its kernels have {', '.join(MAPS)} and dpfp-N so far, not {p.phi}"
+    if p.norm not in NORMS:
+        return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
+    if p.dtype not in DOTS:
+        return f"its kernels have {', '.join(DOTS)}, not {p.dtype}: they add up in float32"
+    if p.backward and not LAWS[p.rule].CLIPS:
+        return f"its recurrent kernels have the gradients of fwm so far, not those of {p.rule}"
+    if p.D > LARGEST_D:
+        return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
+    size = _power_of_two(p.D) * _power_of_two(p.V)
+    if LAWS[p.rule].CLIPS and size > (most := largest_state(p)):
+        return (
+            f"the clip of {p.rule} couples all value columns, so that D × V = {p.D} × {p.V} lie in "
+            f"one block, filled up to {size} numbers: {p.direction} has no layout for more than "
+            f"{most} that fits"
+        )
+    return None

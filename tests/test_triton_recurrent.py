@@ -1,0 +1,222 @@
+"""The recurrent Triton kernels, interpreted: decoding by every rule; fwm, GLA and KDA over time."""
+
+from __future__ import annotations
+
+import pytest
+
+from fwpbench.harness.agreement import check
+from fwpbench.harness.gate import judge
+from fwpbench.harness.golden import Truths
+from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.implementations.triton_kernels.recurrent_plan import recurrent_plan, tokens_between
+from fwpbench.operators import UPDATE_RULES
+from fwpbench.operators.operator import Operator
+from fwpbench.operators.problem import Problem
+from tests.tables import OPERATORS, families_of, problem_of
+
+TRITON = IMPLEMENTATIONS["triton"]
+interpreted = pytest.mark.skipif(
+    TRITON.missing() is not None or "cpu" not in TRITON.devices,
+    reason=TRITON.missing() or "TRITON_INTERPRET=1 is not set",
+)
+truths = Truths()
+
+MAPS = ("identity", "elu+1", "relu", "tanh", "dpfp-1", "dpfp-2", "dpfp-3")
+RULES = [name for name in UPDATE_RULES if not UPDATE_RULES[name].keeps_tokens]
+DECODED = [o for o in OPERATORS if o.rule in RULES and o.phi in MAPS]
+#: Every rule, every map, every way in which z follows or does not.
+THIN = [
+    Operator("sum", "identity", "none"),
+    Operator("decay", "dpfp-2", "sum+attention"),
+    Operator("gla", "relu", "attention"),
+    Operator("gated", "dpfp-1", "sum+attention"),
+    Operator("delta", "elu+1", "attention"),
+    Operator("gated-delta", "dpfp-3", "l2"),
+    Operator("kda", "tanh", "l2"),
+    Operator("fwm", "tanh", "none"),
+]
+OVER_TIME = [o for o in THIN if o.rule in ("gla", "kda", "fwm")]
+CLIPPED = [Operator("fwm", phi, "none") for phi in MAPS]
+FWM = Operator("fwm", "tanh", "none")
+#: From one kept state to the next, for the lengths here.
+C = tokens_between(37)
+
+
+def small(operator: Operator, **changes) -> Problem:
+    """Odd sizes, filled up in every axis."""
+    sizes = {"B": 1, "T": 37, "H": 2, "K": 10, "V": 7, "dtype": "fp32"}
+    return problem_of(operator, **(sizes | changes))
+
+
+def agrees(problem: Problem, seed: int = 0) -> None:
+    assert TRITON.refuses(problem) is None
+    agreement = check(TRITON.run, problem, truths(problem, seed))
+    assert agreement.status == "ok", f"{problem}: {agreement.reason}"
+
+
+@interpreted
+@pytest.mark.parametrize("operator", DECODED, ids=str)
+def test_decoding_agrees(operator):
+    agrees(small(operator, direction="decode"))
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("operator", THIN, ids=str)
+def test_decoding_in_low_precision_agrees(operator, dtype):
+    agrees(small(operator, direction="decode", dtype=dtype), seed=1)
+
+
+@interpreted
+@pytest.mark.parametrize("operator", THIN, ids=str)
+def test_decoding_a_token_that_may_not_count_agrees(operator):
+    """Of five rows at least one token counts and one does not."""
+    problem, seed = small(operator, direction="decode", masked=True, B=5), 4
+    mask = truths(problem, seed).inputs.mask
+    assert mask.any()
+    assert not mask.all()
+    agrees(problem, seed)
+
+
+@interpreted
+@pytest.mark.parametrize("operator", [o for o in THIN if o.rule != "fwm"], ids=str)
+def test_tiles_of_value_columns_make_the_whole(operator):
+    problem = small(operator, direction="decode", H=1, K=130, V=33)
+    assert recurrent_plan(problem).tiles > 1
+    agrees(problem)
+
+
+@interpreted
+def test_of_one_token_reading_after_all_is_written_is_the_same():
+    agrees(small(Operator("sum", "elu+1", "attention"), direction="decode", causal=False))
+
+
+@interpreted
+@pytest.mark.parametrize("state", ["none", "in", "out", "in+out"])
+@pytest.mark.parametrize("operator", OVER_TIME, ids=str)
+def test_going_over_time_agrees(operator, state):
+    agrees(small(operator, T=19, state=state, dtype="bf16" if state == "in" else "fp32"))
+
+
+@interpreted
+@pytest.mark.parametrize("operator", OVER_TIME, ids=str)
+def test_a_mask_and_writing_alone_agree(operator):
+    agrees(small(operator, T=19, masked=True))
+    agrees(small(operator, T=19, reads=False))
+
+
+@interpreted
+@pytest.mark.parametrize(
+    ("operator", "T"),
+    [*((o, T) for o in CLIPPED for T in (1, C + 1)), (FWM, C - 1), (FWM, C)],
+    ids=str,
+)
+def test_gradients_of_fwm_agree(operator, T):
+    # One token of one head is too little to judge by: rounding there is a single draw.
+    heads = {"B": 4, "H": 2} if T == 1 else {"H": 1}
+    agrees(small(operator, T=T, direction="forward+backward", **heads))
+
+
+@interpreted
+@pytest.mark.parametrize("state", ["none", "in", "out", "in+out"])
+def test_gradients_of_fwm_agree_over_kept_states(state):
+    T = 37 if state == "in+out" else C + 1
+    agrees(small(FWM, T=T, H=1, state=state, direction="forward+backward"))
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("phi", ["tanh", "dpfp-2"])
+def test_gradients_of_fwm_in_low_precision_agree(phi, dtype):
+    problem = small(Operator("fwm", phi, "none"), T=C + 1, H=1, dtype=dtype)
+    agrees(problem.replace(direction="forward+backward"), seed=1)
+
+
+@interpreted
+@pytest.mark.parametrize("what", [{"masked": True}, {"reads": False}], ids=str)
+def test_gradients_of_fwm_with_a_mask_and_of_writing_alone_agree(what):
+    agrees(small(FWM, T=C + 1, direction="forward+backward", **what))
+
+
+@interpreted
+@pytest.mark.parametrize("inputs", families_of(FWM))
+def test_every_family_of_inputs_agrees(inputs):
+    """Among them keys so small that tanh must not cancel, so large that exp overflows.
+
+    A token that writes nothing leaves ‖S‖ = 1, where the clip has a kink: rounding chooses one of
+    two gradients, in float64 too.
+    """
+    writes_nothing = inputs in ("zero-keys", "beta-0", "saturated-gates")
+    direction = "forward" if writes_nothing else "forward+backward"
+    agrees(small(FWM, T=9, direction=direction, inputs=inputs))
+
+
+@interpreted
+@pytest.mark.parametrize("operator", OVER_TIME, ids=str)
+def test_the_gate_with_its_laws(operator):
+    problem = small(operator, T=6, inputs="realistic")
+    agreement, laws = judge(TRITON.run, problem, truths(problem, 0), "cpu", TRITON.cannot)
+    assert agreement.status == "ok", agreement.reason
+    assert laws is not None
+    assert not laws.broken
+
+
+@interpreted
+def test_inputs_may_lie_anywhere_in_memory():
+    problem = small(Operator("kda", "elu+1", "sum"), direction="decode")
+    run = TRITON.run
+
+    def turned(problem, inputs):
+        turn = {name: getattr(inputs, name).mT.contiguous().mT for name in ("q", "k", "v")}
+        gates = {name: gate.mT.contiguous().mT for name, gate in inputs.gates.items()}
+        assert not turn["q"].is_contiguous()
+        state = inputs.state._replace(S=inputs.state.S.mT.contiguous().mT)
+        return run(problem, inputs._replace(**turn, gates=gates, state=state))
+
+    agreement = check(turned, problem, truths(problem, 0))
+    assert agreement.status == "ok", agreement.reason
+
+
+@interpreted
+def test_a_gradient_that_is_not_there_is_refused():
+    """Not silently left out."""
+    problem = small(Operator("kda", "identity", "l2"), T=3)
+    inputs = truths(problem, 0).inputs
+    k = inputs.k.clone().requires_grad_()
+    o = TRITON.run(problem, inputs._replace(k=k)).o
+    with pytest.raises(NotImplementedError, match="gradients of fwm"):
+        o.sum().backward()
+
+
+# What it cannot do. Nothing of Triton is needed to ask.
+
+
+@pytest.mark.parametrize("operator", DECODED, ids=str)
+def test_decoding_is_refused_nowhere(operator):
+    for dtype in ("fp32", "bf16", "fp16"):
+        assert TRITON.cannot(small(operator, direction="decode", dtype=dtype)) is None
+
+
+@pytest.mark.parametrize("operator", [o for o in OPERATORS if o not in DECODED], ids=str)
+def test_what_it_cannot_decode_has_a_sentence(operator):
+    reason = TRITON.cannot(small(operator, direction="decode"))
+    assert operator.rule in reason or operator.phi in reason
+
+
+REFUSED = {
+    "fp64": (FWM, {"dtype": "fp64"}),
+    "not those of kda": (Operator("kda", "tanh", "l2"), {"direction": "forward+backward"}),
+    "D = 1200": (Operator("delta", "dpfp-3", "sum"), {"direction": "decode", "K": 200}),
+    "D × V = 129 × 100 ": (FWM, {"K": 129, "V": 100}),
+    "more than 8192": (FWM, {"K": 128, "V": 65, "direction": "forward+backward"}),
+    "more than 4096": (
+        Operator("fwm", "dpfp-1", "none"),
+        {"K": 64, "V": 33, "direction": "forward+backward"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_it_cannot_do_is_named(name):
+    operator, changes = REFUSED[name]
+    assert name in TRITON.cannot(small(operator, **changes))
