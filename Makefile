@@ -33,8 +33,8 @@ TARGETS := triton,fla-chunk,fla-fused-chunk,fla-recurrent
 
 gpu-triton: $(READY) ## on a GPU: agreement of the Triton kernels, then their targets beside peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
-	$(BIN)/python -m pytest -m gpu tests/test_gpu.py
-	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --implementations $(TARGETS) --device cuda --budget 7m --output runs/gpu-triton $(ARGS)
+	$(BIN)/fwpbench check --implementations triton --device cuda
+	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --implementations $(TARGETS) --device cuda --budget 6m --output runs/gpu-triton $(ARGS)
 	$(BIN)/python benchmarks/targets.py runs/gpu-triton
 
 lint: $(READY) ## ruff: rules and format
