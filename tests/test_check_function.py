@@ -17,6 +17,7 @@ import torch
 
 from fwpbench.cli import main
 from fwpbench.commands import check
+from fwpbench.harness.records import from_own_line
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.operator import Operator
@@ -227,6 +228,30 @@ def test_a_function_that_ends_its_process_gets_a_verdict(name: str, tmp_path: Pa
     assert done.returncode == 1, done.stdout + done.stderr
     for sentence in ENDS[name]:
         assert sentence in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["segfaults", "at_65"])
+def test_with_json_there_is_nothing_else_on_stdout(name: str, tmp_path: Path) -> None:
+    """The last record is that of the problem that ended it; the first call of all has none."""
+    (tmp_path / "ending.py").write_text(ENDING, encoding="utf-8")
+    words = ["--rule", "sum", "--dtype", "fp32", "--sizes", "T=9,65", "--inputs", "normal"]
+    words += ["--json", "--timeout", "2s"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fwpbench", "check", f"ending.py:{name}", *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    records = [from_own_line(line) for line in done.stdout.splitlines()]
+    if name == "segfaults":
+        assert (records, ENDS[name][0] in done.stderr) == ([], True)
+        return
+    assert (records[-1].status, "T=65" in records[-1].command) == ("timeout", True)
+    assert "took longer than 2 s" in records[-1].reason
+    assert records[-1].implementation == "ending.py:at_65"
 
 
 RIGHT = {

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ ONLY_HERE = ("phi", "norm", "dtype", "layout", "features", "sizes", "inputs", "d
 
 
 def main(arguments: Namespace, begin: Callable[[str], None]) -> int:
-    """`begin` is told the command of each problem before it is asked."""
+    """`begin` is told, before each problem is asked, the record of one that has no answer."""
     for option in ("where", "implementations", "profile"):
         if getattr(arguments, option):
             raise UserError(f"--{option} chooses among what is listed: leave it out with a FILE")
@@ -182,7 +183,7 @@ def _judged(
 ) -> Iterator[Record]:
     for problem in problems:
         command = _command(arguments, problem, here)
-        begin(command)
+        begin(to_line(_unanswered(problem, label, here, command)))
         plain.error = None
         task = Task("agreement", Case(problem), label, here.seed)
         suite = replace(SUITES["agreement"], answer=answer_with_place)
@@ -195,6 +196,15 @@ def _judged(
         if arguments.json:
             print(to_line(record), flush=True)
         yield record
+
+
+def _unanswered(problem: Problem, label: str, here: Setting, command: str) -> Record:
+    """What is recorded if asking this problem ends the process."""
+    return Record(
+        suite="agreement", problem=str(problem), implementation=label, origin="third-party",
+        device=here.device.kind, seed=here.seed, status="runtime-error", command=command,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
 
 
 def _command(arguments: Namespace, problem: Problem, here: Setting) -> str:

@@ -61,7 +61,7 @@ def judged_in_own_process(arguments: Namespace) -> int:
     for name, pipe in (("out", child.stdout), ("err", child.stderr), ("told", tells)):
         threading.Thread(target=_read, args=(name, pipe, lines), daemon=True).start()
     try:
-        return _followed(child, lines, arguments.timeout or LIMIT)
+        return _followed(child, lines, arguments)
     finally:
         _end(child)
 
@@ -72,8 +72,9 @@ def _read(name: str, pipe: IO[str], lines: Queue[Line]) -> None:
     lines.put((name, None))
 
 
-def _followed(child: subprocess.Popen[str], lines: Queue[Line], limit: float) -> int:
+def _followed(child: subprocess.Popen[str], lines: Queue[Line], arguments: Namespace) -> int:
     """Print what it prints, and know what it is at."""
+    limit = arguments.timeout or LIMIT
     asked, until, open_ = "", time.monotonic() + max(limit, LONGEST_START), {"out", "err", "told"}
     while open_:
         try:
@@ -84,6 +85,7 @@ def _followed(child: subprocess.Popen[str], lines: Queue[Line], limit: float) ->
                 "timeout",
                 f"took longer than {limit:g} s (--timeout gives more) and was ended",
                 asked,
+                arguments.json,
             )
         if line is None:
             open_.discard(name)
@@ -99,7 +101,7 @@ def _followed(child: subprocess.Popen[str], lines: Queue[Line], limit: float) ->
             print(line, end="", file=sys.stdout if name == "out" else sys.stderr, flush=True)
     if asked.startswith("ended "):
         return int(asked.removeprefix("ended "))
-    return _verdict(*_ending(child), asked)
+    return _verdict(*_ending(child), asked, arguments.json)
 
 
 def _ending(child: subprocess.Popen[str]) -> tuple[str, str]:
@@ -117,9 +119,18 @@ def _ending(child: subprocess.Popen[str]) -> tuple[str, str]:
     )
 
 
-def _verdict(status: str, reason: str, asked: str) -> int:
-    print(f"{status}: {reason}" + (f"\n  {asked}" if asked else ""))
-    print("wrong: nothing after that problem was asked" if asked else "wrong: nothing was asked")
+def _verdict(status: str, reason: str, asked: str, as_json: bool) -> int:
+    """`asked` is the record of a problem that has no answer, or the command, or nothing yet."""
+    record = json.loads(asked) if asked.startswith("{") else None
+    if as_json and record is not None:
+        print(json.dumps(record | {"status": status, "reason": reason}, ensure_ascii=False))
+        return 1
+    command = asked if record is None else record["command"]
+    # Where JSON is asked for, stdout has nothing else.
+    stream = sys.stderr if as_json else sys.stdout
+    print(f"{status}: {reason}" + (f"\n  {command}" if command else ""), file=stream)
+    said = "nothing after that problem was asked" if command else "nothing was asked"
+    print(f"wrong: {said}", file=stream)
     return 1
 
 
