@@ -51,9 +51,8 @@ def section(evidence: Evidence) -> Section | None:
     cases = evidence.of("museum")
     if not cases:
         return None
-    names = [
-        name for name in evidence.implementations if any(c.implementation == name for c in cases)
-    ]
+    judged = {case.implementation for case in cases if case.group != "cannot"}
+    names = [name for name in evidence.implementations if name in judged]
     exhibits: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         exhibits[clipped(str(case.record.parameters.get("exhibit", "")), 60)].append(case)

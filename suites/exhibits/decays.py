@@ -130,7 +130,10 @@ EXHIBITS = {
                 "executorch, pull request 21417 (July 2026)",
                 "https://github.com/pytorch/executorch/pull/21417",
             ),
-            Credit("the same overflow, pull request 649 (November 2025)", f"{FLA}/pull/649"),
+            Credit(
+                "the same overflow, flash-linear-attention, pull request 649 (November 2025)",
+                f"{FLA}/pull/649",
+            ),
         ),
         fixed="by that pull request",
         problem=_problem("kda", "dtype=bf16 direction=forward"),

@@ -72,9 +72,9 @@ def in_fp16(o: Tensor, prepared: Prepared) -> Tensor:
     q, k = prepared.q, prepared.k
     assert q is not None
     z = k.half().float().cumsum(1).half()
-    scale = k.shape[-1] ** -0.5
+    scale: float = k.shape[-1] ** -0.5
     denominator: Tensor = ((q.half() * scale) * z).sum(-1, keepdim=True)
-    return scale * o / denominator.float()
+    return o * scale / denominator.float()
 
 
 def _attention_normalized_delta(problem: Problem, inputs: Inputs, *, divided: bool) -> Output:
@@ -119,7 +119,10 @@ EXHIBITS = {
     "normaliser-over-heads": Exhibit(
         wrong="The running sum of the keys runs over the heads instead of the tokens.",
         credits=(
-            Credit("mended by pull request 594 (September 2025)", f"{FLA}/pull/594"),
+            Credit(
+                "flash-linear-attention, mended by pull request 594 (September 2025)",
+                f"{FLA}/pull/594",
+            ),
             Credit("once more in the naive form, issue 850 (April 2026)", f"{FLA}/issues/850"),
             Credit("mended by pull request 851", f"{FLA}/pull/851"),
         ),

@@ -61,7 +61,9 @@ EXHIBITS = {
         wrong="Keys are cast to fp16 and the state takes their dtype; values are bounded by "
         "nothing, so it overflows.",
         credits=(
-            Credit("MesaNet, issue 1187 (August 2026)", f"{FLA}/issues/1187"),
+            Credit(
+                "flash-linear-attention, issue 1187, on MesaNet (August 2026)", f"{FLA}/issues/1187"
+            ),
             Credit("mended by pull request 1152", f"{FLA}/pull/1152"),
         ),
         fixed="by that pull request",
