@@ -114,7 +114,7 @@ EXHIBITS = {
                 "https://github.com/huggingface/transformers/pull/48455",
             ),
         ),
-        fixed="by that pull request",
+        fixed="by pull request 48455",
         problem=_problem("kda", "dtype=bf16 direction=forward+backward"),
         # The lower bound of that model's logarithm, −5, for every token.
         given=_alpha(lambda alpha: (-5 * (1 - alpha / 8)).exp()),
@@ -135,7 +135,7 @@ EXHIBITS = {
                 f"{FLA}/pull/649",
             ),
         ),
-        fixed="by that pull request",
+        fixed="by pull request 21417",
         problem=_problem("kda", "dtype=bf16 direction=forward"),
         # The smallest decay that was observed there, for one token in six.
         given=_alpha(lambda alpha: torch.where(alpha < 0.27, 6.5e-12, alpha)),

@@ -66,7 +66,7 @@ EXHIBITS = {
             ),
             Credit("mended by pull request 1152", f"{FLA}/pull/1152"),
         ),
-        fixed="by that pull request",
+        fixed="by pull request 1152",
         problem=Problem.parse(
             "rule=decay phi=identity norm=l2 B=1 T=67 H=2 K=16 V=12 dtype=bf16 direction=forward "
             "state=out inputs=long-decay"
