@@ -123,7 +123,11 @@ class Truth:
 
 def find_truth(problem: Problem, seed: int) -> Truth:
     """Computed on the CPU: the golden must not depend on the device that is judged."""
-    inputs = make_inputs(problem, seed=seed)
+    return truth_of(problem, make_inputs(problem, seed=seed), seed)
+
+
+def truth_of(problem: Problem, inputs: Inputs, seed: int) -> Truth:
+    """The truth on inputs of one's own, of the form that `make_inputs` gives; on the CPU."""
     cotangents = make_cotangents(problem, seed, "cpu")
     golden = tensors_of(run_law, problem.replace(dtype="fp64"), _doubled(inputs), cotangents)
     law = tensors_of(run_law, problem, inputs, cotangents)

@@ -18,6 +18,7 @@ SUITES: Registry[Suite] = Registry(
         "scaling": "fwpbench.suites.scaling:SUITE",
         "capacity": "fwpbench.suites.capacity:SUITE",
         "stability": "fwpbench.suites.stability:SUITE",
+        "museum": "fwpbench.suites.museum:SUITE",
         "retrieval": "fwpbench.suites.retrieval:SUITE",
         "language-modeling": "fwpbench.suites.language_modeling:SUITE",
         "translation": "fwpbench.suites.translation:SUITE",

@@ -17,7 +17,10 @@ from fwpbench.reports.page import page_of
 from tests import sample_runs as sample
 
 QUALITY = ("retrieval", "language-modeling", "translation")
-SUITES = ("agreement", "speed", "memory", "scaling", "capacity", "stability", *QUALITY)
+SUITES = (
+    *("agreement", "museum", "speed", "memory", "scaling", "capacity", "stability"),
+    *QUALITY,
+)
 #: The suites whose records share a section.
 SECTIONS = dict.fromkeys(QUALITY, "quality")
 EVIL = "\"'><x-evil onload=alert(1)></script></style></title><script>alert(1)</script>"
@@ -183,6 +186,14 @@ class Seen(HTMLParser):
 
     def values(self, attribute: str) -> list[str]:
         return [known[attribute] for _, known in self.elements if attribute in known]
+
+    @property
+    def credits(self) -> list[str]:
+        """Addresses outside that someone may click on; nothing is asked of them before."""
+        rel = "noopener noreferrer"
+        return [
+            known["href"] for tag, known in self.elements if (tag, known.get("rel")) == ("a", rel)
+        ]
 
     def said(self, section: str) -> str:
         return "".join(self.text.get(section, []))

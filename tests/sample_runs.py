@@ -244,6 +244,44 @@ def stability() -> Iterator[Record]:
             )
 
 
+def museum() -> Iterator[Record]:
+    for place, operator in enumerate(("Linear Transformer", "Delta Network", "Retention"), 1):
+        problem = f"{NAMED[operator]} B=1 T=67 H=2 K=16 V=12 dtype=fp32 direction=forward"
+        missed = place == 2
+        published = {
+            "status": "not-finite" if place == 3 else "incorrect",
+            "reason": f"o: o errs {1000 * place} times what is allowed (made up)",
+            "tensors": {},
+            "beside": "zeros pass there (made up)" if place == 1 else "",
+        }
+        detail = {
+            "wrong": f"Something is wrong in the way numbered {place} (made up).",
+            "credits": [
+                {"text": "who found it", "url": f"https://example.org/issue/{place}#comment"},
+                {"text": "a stranger", "url": f"javascript:alert({place})"},
+            ],
+            "fixed": "in 9.9",
+            "published": published,
+        }
+        for implementation in ("reference", "chunked"):
+            wrong = missed and implementation == "chunked"
+            yield record(
+                "museum",
+                problem,
+                implementation,
+                status="incorrect" if wrong else "ok",
+                reason="o errs 3 times what is allowed" if wrong else "",
+                parameters={"exhibit": f"made-up-{place}"},
+                metrics={
+                    "error ratio": Measurement(value=3.0 if wrong else 0.3, unit="1"),
+                    "published error ratio": Measurement(
+                        value=None if place == 3 else 1000.0 * place, unit="1"
+                    ),
+                },
+                detail=detail,
+            )
+
+
 LEARNERS = {
     1: [
         Operator("softmax-attention", "identity", "none"),
@@ -427,6 +465,7 @@ def everything() -> list[Record]:
     """About 6,000 records over every suite."""
     return [
         *agreement(),
+        *museum(),
         *timed("speed", (2048,), ("forward", "forward+backward")),
         *memory(),
         *timed("scaling", (256, 512, 1024, 2048, 4096, 8192), ("forward",)),

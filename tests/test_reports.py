@@ -17,6 +17,7 @@ from fwpbench.reports import build_report
 from fwpbench.reports.axes import logarithmic
 from fwpbench.reports.evidence import read
 from fwpbench.reports.findings import findings
+from fwpbench.reports.museum import address
 from fwpbench.reports.page import page_of
 from fwpbench.reports.palette import COLOURS, SHAPES, styles
 from fwpbench.reports.units import between, digits, shown
@@ -34,8 +35,9 @@ def test_is_smaller_than_three_megabytes(name: str) -> None:
 @every_page
 def test_asks_nothing_from_outside(name: str) -> None:
     for attribute in ("src", "href", "action", "data", "srcset", "poster", "xlink:href"):
+        outside = seen(name).credits if attribute == "href" else []
         for value in seen(name).values(attribute):
-            assert value.startswith("#"), f"{attribute}={value!r}"
+            assert value.startswith("#") or value in outside, f"{attribute}={value!r}"
     assert not re.search(r"@import|url\(", page(name).split("</style>")[0])
 
 
@@ -62,7 +64,45 @@ def test_links_lead_somewhere_and_names_are_given_once(name: str) -> None:
     names = seen(name).values("id")
     assert len(names) == len(set(names))
     for target in seen(name).values("href"):
-        assert target[1:] in names
+        assert target[1:] in names or target in seen(name).credits
+
+
+@every_page
+def test_a_credit_leads_to_a_plain_address_and_nowhere_else(name: str) -> None:
+    """Records come from strangers: no other scheme, and nothing that could leave the attribute."""
+    for target in seen(name).credits:
+        assert re.fullmatch(r"https?://[\w.-]+(/[\w.~/#%+-]*)?", target)
+
+
+@pytest.mark.parametrize(
+    ("url", "leads"),
+    [
+        ("https://example.org/a/b#L1-L2", True),
+        ("http://example.org", True),
+        ("javascript:alert(1)", False),
+        ("data:text/html,hello", False),
+        ("//example.org", False),
+        ('https://example.org/"onclick=x', False),
+        ("https://someone@example.org/", False),
+        ("https://example.org/" + 400 * "a", False),
+        (7, False),
+    ],
+)
+def test_only_addresses_of_the_web_become_links(url: object, leads: bool) -> None:
+    assert address(url) == (url if leads else None)
+
+
+def test_the_museum_shows_both_verdicts_and_the_credit() -> None:
+    said = seen("only museum").said("museum")
+    for record in of("museum"):
+        assert str(record.parameters["exhibit"]) in said
+        assert record.detail["wrong"] in said
+        assert record.detail["published"]["reason"] in said
+    assert "✗ incorrect" in said
+    assert "✓ ok" in said
+    assert "https://example.org/issue/1#comment" in seen("only museum").credits
+    assert seen("only museum").credits == seen("everything").credits
+    assert not any("evil" in credit for credit in seen("hostile").credits)
 
 
 @every_page
