@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench speed test honest interpret gpu-triton lint types format clean
+.PHONY: help bench speed test honest interpret gpu-triton gpu-peers lint types format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,13 +29,18 @@ interpret: $(READY) ## Triton kernels, interpreted and compiled for a GPU; adapt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_peers.py tests/test_triton*.py $(ARGS)
 
-TARGETS := triton,fla-chunk,fla-fused-chunk,fla-recurrent
+PEERS := torch-sdpa,torch-flex,fla-chunk,fla-fused-chunk,fla-recurrent
+GPU := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
 
 gpu-triton: $(READY) ## on a GPU: agreement of the Triton kernels, then their targets beside peers
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
+	$(GPU)
 	$(BIN)/fwpbench check --implementations triton --device cuda
-	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --implementations $(TARGETS) --device cuda --budget 6m --output runs/gpu-triton $(ARGS)
+	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --implementations triton,$(PEERS) --device cuda --budget 6m --output runs/gpu-triton $(ARGS)
 	$(BIN)/python benchmarks/targets.py runs/gpu-triton
+
+gpu-peers: $(READY) ## on a GPU: agreement, museum and speed of the peers beside ours
+	$(GPU)
+	$(BIN)/fwpbench run agreement museum speed --implementations triton,chunked,$(PEERS) --device cuda --budget 8m --output runs/gpu-peers $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from fwpbench.harness.agreement import check
 from fwpbench.harness.golden import Truths
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.peers import flash_linear_attention as fla
+from fwpbench.implementations.peers import flex_attention as flex
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
 from tests.tables import OPERATORS, problem_of
@@ -174,6 +175,35 @@ def test_rows_are_third_party_and_say_what_is_missing(monkeypatch):
         monkeypatch.setattr(fla, "find_spec", lambda name: name)
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         assert "CUDA" in IMPLEMENTATIONS[row].missing()
+
+
+@pytest.mark.parametrize("T", [1, 5, 130])
+@pytest.mark.parametrize("state", ["none", "out"])
+def test_flex_attention_agrees_uncompiled(T, state):
+    operator = Operator("softmax-attention", "identity", "none")
+    problem = problem_of(
+        operator, B=2, T=T, H=3, K=8, V=8, dtype="fp32", direction="forward", state=state
+    )
+    agreement = check(IMPLEMENTATIONS["torch-flex"].run, problem, truths(problem, 0))
+    assert agreement.status == "ok", agreement.reason
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        ("only softmax", {"rule": "sum"}),
+        ("another mask each time", {"direction": "decode"}),
+        ("causal=no", {"causal": False}),
+        ("a mask of tokens", {"masked": True}),
+        ("reads=no", {"reads": False, "state": "out"}),
+        ("went before", {"state": "in"}),
+        ("fp64", {"dtype": "fp64"}),
+    ],
+)
+def test_what_flex_attention_is_not_asked(words, changes):
+    asked = {"rule": "softmax-attention", "phi": "identity", "norm": "none", "dtype": "fp32"}
+    sizes = {"B": 1, "T": 8, "H": 1, "K": 4, "V": 4, "direction": "forward"}
+    assert words in flex.cannot(Problem(**(asked | sizes | changes)))
 
 
 def test_nothing_runs_uncompiled_without_a_word():
