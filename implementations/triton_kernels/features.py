@@ -17,11 +17,11 @@ EPSILON = tl.constexpr(_EPSILON)
 
 @triton.jit
 def features(
-    x, rows, live, K: tl.constexpr, D: tl.constexpr, BD: tl.constexpr,
-    MAP: tl.constexpr, SCALE: tl.constexpr,
+    x, rows, live, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
+    BD: tl.constexpr, MAP: tl.constexpr, SCALE: tl.constexpr,
 ):  # fmt: skip
     """norm(φ(x)) [C, BD] of x [·, K] at `rows`; 0 where a row is not `live`."""
-    phi = _mapped(x, rows, live, K, D, BD, MAP)
+    phi = _mapped(x, rows, live, projection, K, D, BK, BD, MAP)
     if SCALE != "none":
         phi = phi * _scale(phi, SCALE)[:, None]
     return phi
@@ -29,15 +29,15 @@ def features(
 
 @triton.jit
 def gradient(
-    dP, x, rows, live, dx, K: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr,
-    MAP: tl.constexpr, SCALE: tl.constexpr, DOT: tl.constexpr,
+    dP, x, rows, live, dx, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
+    BD: tl.constexpr, MAP: tl.constexpr, SCALE: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """Stores the gradient of x at `rows` of `dx`, where that of norm(φ(x)) is dP [C, BD]."""
     d = tl.arange(0, BD)
     dphi = dP
     if SCALE != "none":
         # P = s·φ:  sum: dφ = s (dP − dP·P),  l2: dφ = s (dP − (dP·P) P)
-        phi = _mapped(x, rows, live, K, D, BD, MAP)
+        phi = _mapped(x, rows, live, projection, K, D, BK, BD, MAP)
         s = _scale(phi, SCALE)[:, None]
         P = phi * s
         along = tl.sum(dP * P, 1)[:, None]
@@ -71,7 +71,8 @@ def gradient(
 
 @triton.jit
 def _mapped(
-    x, rows, live, K: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, MAP: tl.constexpr
+    x, rows, live, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
+    BD: tl.constexpr, MAP: tl.constexpr,
 ):  # fmt: skip
     d = tl.arange(0, BD)
     if MAP == "dpfp":

@@ -44,6 +44,7 @@ class Plan:
     BD: int
     C: int
     MAP: str
+    QUERY_MAP: str
     SCALE: str
     DIVIDES: bool
     STATE_IN: bool
@@ -73,6 +74,7 @@ def plan(problem: Problem) -> Plan:
         BD=BD,
         C=C,
         MAP=MAP,
+        QUERY_MAP=MAP,
         SCALE=scale,
         DIVIDES=divides,
         STATE_IN=p.state_in,
