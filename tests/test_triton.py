@@ -21,7 +21,8 @@ interpreted = pytest.mark.skipif(
 )
 truths = Truths()
 
-MAPS = ("identity", "elu+1", "relu", "dpfp-1", "dpfp-2", "dpfp-3")
+MAPS = ("identity", "elu+1", "relu", "tanh", "favor-16", "favor-published-16")
+MAPS += ("dpfp-1", "dpfp-2", "dpfp-3")
 SLICE = [
     operator
     for phi in MAPS
@@ -35,6 +36,10 @@ THIN = [
     Operator("sum", "relu", "l2"),
     Operator("sum", "dpfp-1", "sum"),
     Operator("sum", "dpfp-3", "sum+attention"),
+    Operator("sum", "tanh", "none"),
+    Operator("sum", "favor-16", "attention"),
+    Operator("sum", "favor-16", "l2"),
+    Operator("sum", "favor-published-16", "sum"),
 ]
 #: Where a dtype's chunk begins and ends, and lengths without any relation to it.
 C = {dtype: plan(problem_of(SLICE[0], dtype=dtype)).C for dtype in ("fp32", "bf16", "fp16")}

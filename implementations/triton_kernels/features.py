@@ -1,10 +1,14 @@
 """norm(φ(x)) of a tile of tokens, and its gradient: computed where they are used, never stored.
 
 A tile is [C, BD]: C tokens, D features filled up to BD, a power of two, with zeros. DPFP's block j
-is r ⊙ roll(r, j) with r = [relu(x); relu(−x)]: x is loaded twice, with shifted indices.
+is r ⊙ roll(r, j) with r = [relu(x); relu(−x)]: x is loaded twice, with shifted indices. FAVOR is
+exp(±yω − shift), the shift one number a token: ‖y‖²/2 + log(2M)/2, or for queries whose factor is
+divided out again (map favor-queries) the largest exponent, a constant to the gradient.
 """
 
 from __future__ import annotations
+
+import math
 
 import triton
 import triton.language as tl
@@ -21,9 +25,11 @@ def features(
     BD: tl.constexpr, MAP: tl.constexpr, SCALE: tl.constexpr,
 ):  # fmt: skip
     """norm(φ(x)) [C, BD] of x [·, K] at `rows`; 0 where a row is not `live`."""
-    phi = _mapped(x, rows, live, projection, K, D, BK, BD, MAP)
+    d = tl.arange(0, BD)
+    shift = _shift(x, rows, live, projection, K, D, BK, BD, MAP)
+    phi = _mapped(x, rows, live, d, shift, projection, K, D, BK, BD, MAP)
     if SCALE != "none":
-        phi = phi * _scale(phi, SCALE)[:, None]
+        phi = phi * _scale(tl.sum(_summand(phi, SCALE), 1), SCALE)[:, None]
     return phi
 
 
@@ -34,16 +40,50 @@ def gradient(
 ):  # fmt: skip
     """Stores the gradient of x at `rows` of `dx`, where that of norm(φ(x)) is dP [C, BD]."""
     d = tl.arange(0, BD)
+    shift = _shift(x, rows, live, projection, K, D, BK, BD, MAP)
+    phi = _mapped(x, rows, live, d, shift, projection, K, D, BK, BD, MAP)
     dphi = dP
     if SCALE != "none":
-        # P = s·φ:  sum: dφ = s (dP − dP·P),  l2: dφ = s (dP − (dP·P) P)
-        phi = _mapped(x, rows, live, projection, K, D, BK, BD, MAP)
-        s = _scale(phi, SCALE)[:, None]
-        P = phi * s
-        along = tl.sum(dP * P, 1)[:, None]
-        if SCALE == "l2":
-            along = along * P
-        dphi = s * (dP - along)
+        s = _scale(tl.sum(_summand(phi, SCALE), 1), SCALE)
+        dphi = _through_scale(dP, phi, s, tl.sum(dP * phi, 1) * s, SCALE)
+    dx_tile = _through_map(dphi, phi, x, rows, live, d, projection, K, D, BK, MAP, DOT)
+    n = tl.arange(0, BK)
+    inside = live[:, None] & (n < K)[None, :]
+    tl.store(dx + rows[:, None] * K + n[None, :], cast(dx_tile, dx.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _mapped(
+    x, rows, live, d, shift, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
+    BD: tl.constexpr, MAP: tl.constexpr,
+):  # fmt: skip
+    """φ(x) at the features d [BD]."""
+    if MAP == "dpfp":
+        i, j = _pair(d, K)
+        phi = _rectified(x, rows, live, i, K) * _rectified(x, rows, live, j, K)
+    elif MAP == "favor" or MAP == "favor-queries" or MAP == "favor-published":
+        u = _projected(x, rows, live, d, projection, K, D, BK, MAP)
+        if MAP == "favor-queries" and D <= BD:
+            shift = tl.max(tl.abs(u), 1)
+        phi = tl.exp(u - shift[:, None])
+    else:
+        phi = _loaded(x, rows, live, d, K)
+        if MAP == "elu+1":
+            phi = tl.where(phi > 0, phi + 1, tl.exp(tl.minimum(phi, 0.0)))
+        elif MAP == "relu":
+            phi = tl.maximum(phi, 0.0)
+        elif MAP == "tanh":
+            phi = _tanh(phi)
+    return tl.where(live[:, None] & (d < D)[None, :], phi, 0.0)
+
+
+@triton.jit
+def _through_map(
+    dphi, phi, x, rows, live, d, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
+    MAP: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """What dphi at the features d gives to the gradient of x: [C, BK], or where every entry of x
+    has its own feature, that of the entries d."""
     dphi = tl.where(live[:, None] & (d < D)[None, :], dphi, 0.0)
     n = tl.arange(0, BK)
     if MAP == "dpfp":
@@ -57,44 +97,50 @@ def gradient(
         onto_j = tl.where((j % K)[:, None] == n[None, :], 1.0, 0.0)
         dx_tile = product(da, onto_i, "ieee" if DOT == "ieee" else "tf32")
         dx_tile += product(db, onto_j, "ieee" if DOT == "ieee" else "tf32")
-    else:
+    elif MAP == "favor" or MAP == "favor-queries" or MAP == "favor-published":
+        # dy = g Ω'ᵀ − y Σg with g = dφ ⊙ φ, the gradient of the exponents
+        g = dphi * phi
+        omega = tl.trans(_directions(projection, n, d, K, D))
+        t = _temperature(K, MAP)
+        dx_tile = product(g, omega, "ieee" if DOT == "ieee" else "tf32") * t
+        dx_tile -= _loaded(x, rows, live, n, K) * (tl.sum(g, 1) * (t * t))[:, None]
+    elif MAP == "identity":
         dx_tile = dphi
-        if MAP != "identity":
-            u = _loaded(x, rows, live, n, K)
-            slope = tl.where(u > 0, 1.0, 0.0)
-            if MAP == "elu+1":
-                slope = tl.exp(tl.minimum(u, 0.0))
-            dx_tile = dphi * slope
-    inside = live[:, None] & (n < K)[None, :]
-    tl.store(dx + rows[:, None] * K + n[None, :], cast(dx_tile, dx.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _mapped(
-    x, rows, live, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
-    BD: tl.constexpr, MAP: tl.constexpr,
-):  # fmt: skip
-    d = tl.arange(0, BD)
-    if MAP == "dpfp":
-        i, j = _pair(d, K)
-        phi = _rectified(x, rows, live, i, K) * _rectified(x, rows, live, j, K)
     else:
-        phi = _loaded(x, rows, live, d, K)
+        u = _loaded(x, rows, live, d, K)
+        slope = tl.where(u > 0, 1.0, 0.0)
         if MAP == "elu+1":
-            phi = tl.where(phi > 0, phi + 1, tl.exp(tl.minimum(phi, 0.0)))
-        elif MAP == "relu":
-            phi = tl.maximum(phi, 0.0)
-    return tl.where(live[:, None] & (d < D)[None, :], phi, 0.0)
+            slope = tl.exp(tl.minimum(u, 0.0))
+        elif MAP == "tanh":
+            small = tl.exp(-2 * tl.abs(u))
+            slope = 4 * small / ((1 + small) * (1 + small))
+        dx_tile = dphi * slope
+    return dx_tile
 
 
 @triton.jit
-def _scale(phi, SCALE: tl.constexpr):
+def _summand(phi, SCALE: tl.constexpr):
+    """What the scale adds up."""
+    return phi if SCALE == "sum" else phi * phi
+
+
+@triton.jit
+def _scale(total, SCALE: tl.constexpr):
     """One factor a token."""
     if SCALE == "sum":
-        s = 1.0 / (tl.sum(phi, 1) + EPSILON)
+        s = 1.0 / (total + EPSILON)
     else:
-        s = 1.0 / tl.sqrt(tl.sum(phi * phi, 1) + EPSILON)
+        s = 1.0 / tl.sqrt(total + EPSILON)
     return s
+
+
+@triton.jit
+def _through_scale(dP, phi, s, along, SCALE: tl.constexpr):
+    """P = s·φ and a = dP·P over all features:  sum: dφ = s (dP − a),  l2: dφ = s (dP − a P)"""
+    along = along[:, None]
+    if SCALE == "l2":
+        along = along * phi * s[:, None]
+    return s[:, None] * (dP - along)
 
 
 @triton.jit
@@ -110,6 +156,62 @@ def _rectified(x, rows, live, i, K: tl.constexpr):
     """r = [relu(x); relu(−x)] at i."""
     u = _loaded(x, rows, live, tl.where(i < K, i, i - K), K)
     return tl.maximum(tl.where((i < K)[None, :], u, -u), 0.0)
+
+
+@triton.jit
+def _shift(
+    x, rows, live, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
+    BD: tl.constexpr, MAP: tl.constexpr,
+):  # fmt: skip
+    """What FAVOR takes off the exponents of a token; a tile of all features finds its maximum."""
+    shift = tl.zeros((rows.shape[0],), tl.float32)
+    if MAP == "favor" or MAP == "favor-published":
+        y = _loaded(x, rows, live, tl.arange(0, BK), K) * _temperature(K, MAP)
+        shift = tl.sum(y * y, 1) / 2 + _log(D) / 2
+    return shift
+
+
+@triton.jit
+def _projected(
+    x, rows, live, d, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
+    MAP: tl.constexpr,
+):  # fmt: skip
+    """±yω at the features d: a product as exact as float32, for it goes into an exponent."""
+    n = tl.arange(0, BK)
+    # tf32 holds x of 16 bits exactly, so that three of its products do.
+    exact: tl.constexpr = "ieee" if x.dtype.element_ty == tl.float32 else "tf32x3"
+    omega = _directions(projection, n, d, K, D)
+    return product(_loaded(x, rows, live, n, K), omega, exact) * _temperature(K, MAP)
+
+
+@triton.jit
+def _directions(projection, n, d, K: tl.constexpr, D: tl.constexpr):
+    """[Ω, −Ω] at rows n and columns d."""
+    M: tl.constexpr = D // 2
+    inside = (n < K)[:, None] & (d < D)[None, :]
+    omega = tl.load(projection + n[:, None] * M + (d % M)[None, :], mask=inside, other=0.0)
+    return tl.where((d < M)[None, :], omega, -omega)
+
+
+@triton.constexpr_function
+def _temperature(K, MAP):
+    return 1.0 if MAP == "favor-published" else K**-0.25
+
+
+@triton.constexpr_function
+def _log(x):
+    return math.log(x)
+
+
+@triton.jit
+def _tanh(x):
+    """(1 − e) / (1 + e) with e = exp(−2|x|); near 0, where that cancels, Lambert's fraction of 1770
+    x / (1 + x² / (3 + x² / (5 + x² / (7 + x² / 9)))), less than 1e-9 off below 0.6."""
+    small = tl.exp(-2 * tl.abs(x))
+    far = (1 - small) / (1 + small)
+    xx = x * x
+    near = x * (945 + xx * (105 + xx)) / (945 + xx * (420 + xx * 15))
+    return tl.where(tl.abs(x) < 0.6, near, tl.where(x > 0, far, -far))
 
 
 @triton.jit

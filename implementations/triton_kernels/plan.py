@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from fwpbench.operators.problem import Problem
 
-#: φ by name, as the kernels know them; dpfp-N is by its D.
-MAPS = ("identity", "elu+1", "relu")
+#: φ by name, as the kernels know them; of a family, which of it is said by its D.
+MAPS = ("identity", "elu+1", "relu", "tanh")
+FAMILIES = ("favor", "favor-published", "dpfp")
 #: By normalisation: what scales φ, and whether what is read is divided.
 NORMS = {
     "none": ("none", False),
@@ -62,7 +63,8 @@ def plan(problem: Problem) -> Plan:
     scale, divides = NORMS[p.norm]
     BD = _power_of_two(p.D)
     C, most, _ = _block(p.dtype, BD)
-    MAP = p.phi if p.phi in MAPS else "dpfp"
+    MAP = kind(p.phi)
+    scaled_queries = MAP == "favor" and p.operator.stabilized_queries
     BK = _power_of_two(p.K)
     return Plan(
         K=p.K,
@@ -74,13 +76,18 @@ def plan(problem: Problem) -> Plan:
         BD=BD,
         C=C,
         MAP=MAP,
-        QUERY_MAP=MAP,
+        QUERY_MAP="favor-queries" if scaled_queries else MAP,
         SCALE=scale,
         DIVIDES=divides,
         STATE_IN=p.state_in,
         STATE_OUT=p.state_out,
         DOT=DOTS[p.dtype],
     )
+
+
+def kind(phi: str) -> str:
+    """The name of a map, or that of its family: favor of favor-16."""
+    return phi if phi in MAPS else phi.rpartition("-")[0]
 
 
 def launch_options(plan: Plan) -> dict[str, int]:
