@@ -12,6 +12,7 @@ import os
 from importlib.util import find_spec
 
 from fwpbench.implementations.base import Implementation, Output
+from fwpbench.implementations.triton_kernels.plan import is_wide
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
@@ -32,9 +33,9 @@ def missing() -> str | None:
 
 def run(problem: Problem, inputs: Inputs) -> Output:
     # Here, because whoever only asks what it cannot do may have no Triton.
-    from fwpbench.implementations.triton_kernels.autograd import run
+    from fwpbench.implementations.triton_kernels import autograd, wide_autograd
 
-    return run(problem, inputs)
+    return (wide_autograd if is_wide(problem) else autograd).run(problem, inputs)
 
 
 IMPLEMENTATION = Implementation(

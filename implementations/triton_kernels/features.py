@@ -26,10 +26,10 @@ def features(
 ):  # fmt: skip
     """norm(φ(x)) [C, BD] of x [·, K] at `rows`; 0 where a row is not `live`."""
     d = tl.arange(0, BD)
-    shift = _shift(x, rows, live, projection, K, D, BK, BD, MAP)
-    phi = _mapped(x, rows, live, d, shift, projection, K, D, BK, BD, MAP)
+    taken = shift(x, rows, live, projection, K, D, BK, BD, MAP)
+    phi = mapped(x, rows, live, d, taken, projection, K, D, BK, BD, MAP)
     if SCALE != "none":
-        phi = phi * _scale(tl.sum(_summand(phi, SCALE), 1), SCALE)[:, None]
+        phi = phi * scale(tl.sum(summand(phi, SCALE), 1), SCALE)[:, None]
     return phi
 
 
@@ -40,21 +40,21 @@ def gradient(
 ):  # fmt: skip
     """Stores the gradient of x at `rows` of `dx`, where that of norm(φ(x)) is dP [C, BD]."""
     d = tl.arange(0, BD)
-    shift = _shift(x, rows, live, projection, K, D, BK, BD, MAP)
-    phi = _mapped(x, rows, live, d, shift, projection, K, D, BK, BD, MAP)
+    taken = shift(x, rows, live, projection, K, D, BK, BD, MAP)
+    phi = mapped(x, rows, live, d, taken, projection, K, D, BK, BD, MAP)
     dphi = dP
     if SCALE != "none":
-        s = _scale(tl.sum(_summand(phi, SCALE), 1), SCALE)
-        dphi = _through_scale(dP, phi, s, tl.sum(dP * phi, 1) * s, SCALE)
-    dx_tile = _through_map(dphi, phi, x, rows, live, d, projection, K, D, BK, MAP, DOT)
+        s = scale(tl.sum(summand(phi, SCALE), 1), SCALE)
+        dphi = through_scale(dP, phi, s, tl.sum(dP * phi, 1) * s, SCALE)
+    dx_tile = through_map(dphi, phi, x, rows, live, d, projection, K, D, BK, MAP, DOT)
     n = tl.arange(0, BK)
     inside = live[:, None] & (n < K)[None, :]
     tl.store(dx + rows[:, None] * K + n[None, :], cast(dx_tile, dx.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _mapped(
-    x, rows, live, d, shift, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
+def mapped(
+    x, rows, live, d, taken, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
     BD: tl.constexpr, MAP: tl.constexpr,
 ):  # fmt: skip
     """φ(x) at the features d [BD]."""
@@ -64,10 +64,10 @@ def _mapped(
     elif MAP == "favor" or MAP == "favor-queries" or MAP == "favor-published":
         u = _projected(x, rows, live, d, projection, K, D, BK, MAP)
         if MAP == "favor-queries" and D <= BD:
-            shift = tl.max(tl.abs(u), 1)
-        phi = tl.exp(u - shift[:, None])
+            taken = tl.max(tl.abs(u), 1)
+        phi = tl.exp(u - taken[:, None])
     else:
-        phi = _loaded(x, rows, live, d, K)
+        phi = loaded(x, rows, live, d, K)
         if MAP == "elu+1":
             phi = tl.where(phi > 0, phi + 1, tl.exp(tl.minimum(phi, 0.0)))
         elif MAP == "relu":
@@ -78,7 +78,7 @@ def _mapped(
 
 
 @triton.jit
-def _through_map(
+def through_map(
     dphi, phi, x, rows, live, d, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
     MAP: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
@@ -103,11 +103,11 @@ def _through_map(
         omega = tl.trans(_directions(projection, n, d, K, D))
         t = _temperature(K, MAP)
         dx_tile = product(g, omega, "ieee" if DOT == "ieee" else "tf32") * t
-        dx_tile -= _loaded(x, rows, live, n, K) * (tl.sum(g, 1) * (t * t))[:, None]
+        dx_tile -= loaded(x, rows, live, n, K) * (tl.sum(g, 1) * (t * t))[:, None]
     elif MAP == "identity":
         dx_tile = dphi
     else:
-        u = _loaded(x, rows, live, d, K)
+        u = loaded(x, rows, live, d, K)
         slope = tl.where(u > 0, 1.0, 0.0)
         if MAP == "elu+1":
             slope = tl.exp(tl.minimum(u, 0.0))
@@ -119,13 +119,13 @@ def _through_map(
 
 
 @triton.jit
-def _summand(phi, SCALE: tl.constexpr):
+def summand(phi, SCALE: tl.constexpr):
     """What the scale adds up."""
     return phi if SCALE == "sum" else phi * phi
 
 
 @triton.jit
-def _scale(total, SCALE: tl.constexpr):
+def scale(total, SCALE: tl.constexpr):
     """One factor a token."""
     if SCALE == "sum":
         s = 1.0 / (total + EPSILON)
@@ -135,7 +135,7 @@ def _scale(total, SCALE: tl.constexpr):
 
 
 @triton.jit
-def _through_scale(dP, phi, s, along, SCALE: tl.constexpr):
+def through_scale(dP, phi, s, along, SCALE: tl.constexpr):
     """P = s·φ and a = dP·P over all features:  sum: dφ = s (dP − a),  l2: dφ = s (dP − a P)"""
     along = along[:, None]
     if SCALE == "l2":
@@ -154,21 +154,26 @@ def _pair(d, K: tl.constexpr):
 @triton.jit
 def _rectified(x, rows, live, i, K: tl.constexpr):
     """r = [relu(x); relu(−x)] at i."""
-    u = _loaded(x, rows, live, tl.where(i < K, i, i - K), K)
+    u = loaded(x, rows, live, tl.where(i < K, i, i - K), K)
     return tl.maximum(tl.where((i < K)[None, :], u, -u), 0.0)
 
 
 @triton.jit
-def _shift(
+def shift(
     x, rows, live, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
     BD: tl.constexpr, MAP: tl.constexpr,
 ):  # fmt: skip
     """What FAVOR takes off the exponents of a token; a tile of all features finds its maximum."""
-    shift = tl.zeros((rows.shape[0],), tl.float32)
+    taken = tl.zeros((rows.shape[0],), tl.float32)
     if MAP == "favor" or MAP == "favor-published":
-        y = _loaded(x, rows, live, tl.arange(0, BK), K) * _temperature(K, MAP)
-        shift = tl.sum(y * y, 1) / 2 + _log(D) / 2
-    return shift
+        y = loaded(x, rows, live, tl.arange(0, BK), K) * _temperature(K, MAP)
+        taken = tl.sum(y * y, 1) / 2 + _log(D) / 2
+    elif MAP == "favor-queries" and D > BD:
+        for first in range(0, D, BD):
+            d = first + tl.arange(0, BD)
+            u = _projected(x, rows, live, d, projection, K, D, BK, MAP)
+            taken = tl.maximum(taken, tl.max(tl.abs(u), 1))
+    return taken
 
 
 @triton.jit
@@ -177,11 +182,14 @@ def _projected(
     MAP: tl.constexpr,
 ):  # fmt: skip
     """±yω at the features d: a product as exact as float32, for it goes into an exponent."""
-    n = tl.arange(0, BK)
     # tf32 holds x of 16 bits exactly, so that three of its products do.
     exact: tl.constexpr = "ieee" if x.dtype.element_ty == tl.float32 else "tf32x3"
-    omega = _directions(projection, n, d, K, D)
-    return product(_loaded(x, rows, live, n, K), omega, exact) * _temperature(K, MAP)
+    u = tl.zeros((rows.shape[0], d.shape[0]), tl.float32)
+    for first in range(0, K, 16):  # all at once would take more registers than there are
+        n = first + tl.arange(0, 16)
+        omega = _directions(projection, n, d, K, D)
+        u += product(loaded(x, rows, live, n, K), omega, exact)
+    return u * _temperature(K, MAP)
 
 
 @triton.jit
@@ -215,6 +223,6 @@ def _tanh(x):
 
 
 @triton.jit
-def _loaded(x, rows, live, n, K: tl.constexpr):
+def loaded(x, rows, live, n, K: tl.constexpr):
     inside = live[:, None] & (n < K)[None, :]
     return tl.load(x + rows[:, None] * K + n[None, :], mask=inside, other=0.0).to(tl.float32)

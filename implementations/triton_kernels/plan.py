@@ -27,9 +27,13 @@ BLOCKS = {
     "bf16": {64: (32, 32, 8), 128: (16, 32, 8), 256: (16, 16, 8)},
     "fp16": {64: (16, 16, 8), 128: (16, 16, 8)},
 }
-LARGEST_D = {dtype: max(blocks) for dtype, blocks in BLOCKS.items()}
+#: The widest φ whose state a block holds in registers.
+NARROW_D = {dtype: max(blocks) for dtype, blocks in BLOCKS.items()}
 #: DPFP's gradient multiplies by two tiles [BD, BK] of ones in shared memory.
-LARGEST_DPFP = 128
+NARROW_DPFP = 128
+#: For a wider φ, by dtype: features a tile, tokens a chunk, value columns a block at most, warps.
+WIDE_BLOCKS = {"fp32": (32, 16, 16, 8), "bf16": (64, 32, 64, 8), "fp16": (32, 32, 32, 8)}
+LARGEST_D = 1024
 LARGEST_K = LARGEST_V = 256
 
 
@@ -57,12 +61,20 @@ class Plan:
         """How many blocks share the value columns of a head."""
         return -(-self.V // self.BV)
 
+    @property
+    def wide(self) -> bool:
+        """Whether φ is done in tiles, its state in memory."""
+        return self.D > self.BD
+
 
 def plan(problem: Problem) -> Plan:
     p = problem
     scale, divides = NORMS[p.norm]
-    BD = _power_of_two(p.D)
-    C, most, _ = _block(p.dtype, BD)
+    if is_wide(p):
+        BD, C, most, _ = WIDE_BLOCKS[p.dtype]
+    else:
+        BD = _power_of_two(p.D)
+        C, most, _ = _block(p.dtype, BD)
     MAP = kind(p.phi)
     scaled_queries = MAP == "favor" and p.operator.stabilized_queries
     BK = _power_of_two(p.K)
@@ -85,6 +97,15 @@ def plan(problem: Problem) -> Plan:
     )
 
 
+def is_wide(problem: Problem) -> bool:
+    """Whether φ is wider than what a block can hold the state of in registers."""
+    p = problem
+    most = NARROW_D[p.dtype]
+    if kind(p.phi) == "dpfp":
+        most = min(most, NARROW_DPFP)
+    return p.D > most
+
+
 def kind(phi: str) -> str:
     """The name of a map, or that of its family: favor of favor-16."""
     return phi if phi in MAPS else phi.rpartition("-")[0]
@@ -93,7 +114,8 @@ def kind(phi: str) -> str:
 def launch_options(plan: Plan) -> dict[str, int]:
     """Warps of a block, and how many chunks are loaded ahead."""
     dtype = next(dtype for dtype, dot in DOTS.items() if dot == plan.DOT)
-    return {"num_warps": _block(dtype, plan.BD)[2], "num_stages": 1}
+    warps = WIDE_BLOCKS[dtype][3] if plan.wide else _block(dtype, plan.BD)[2]
+    return {"num_warps": warps, "num_stages": 1}
 
 
 def _block(dtype: str, BD: int) -> tuple[int, int, int]:
