@@ -24,7 +24,7 @@ test: $(READY) ## all tests
 
 interpret: $(READY) ## the Triton kernels: interpreted, and compiled for a GPU
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[triton]'
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_triton.py tests/test_triton_compile.py $(ARGS)
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_triton.py tests/test_triton_wide.py tests/test_triton_compile.py $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -28,10 +28,21 @@ from fwpbench.implementations.triton_kernels.backward import (
     fwp_sum_backward_q,
 )
 from fwpbench.implementations.triton_kernels.forward import fwp_sum_forward
-from fwpbench.implementations.triton_kernels.plan import Plan, launch_options, plan
+from fwpbench.implementations.triton_kernels.plan import (
+    Plan,
+    is_wide,
+    launch_options,
+    plan,
+)
+from fwpbench.implementations.triton_kernels.wide_backward import (
+    fwp_wide_sum_backward_kv,
+    fwp_wide_sum_backward_q,
+)
+from fwpbench.implementations.triton_kernels.wide_forward import fwp_wide_sum_forward
 from fwpbench.operators.problem import Problem
 
-KERNELS = (fwp_sum_forward, fwp_sum_backward_q, fwp_sum_backward_kv)
+NARROW = (fwp_sum_forward, fwp_sum_backward_q, fwp_sum_backward_kv)
+WIDE = (fwp_wide_sum_forward, fwp_wide_sum_backward_q, fwp_wide_sum_backward_kv)
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
@@ -91,9 +102,10 @@ def resources(binary: bytes) -> dict[str, int]:
 def main(arch: str, *problems: str) -> None:
     driver.set_active(Driver(int(arch)))
     for text in problems:
-        for kernel in KERNELS:
+        problem = Problem.parse(text)
+        for kernel in WIDE if is_wide(problem) else NARROW:
             start = time.perf_counter()
-            binary = compiled(kernel, Problem.parse(text))
+            binary = compiled(kernel, problem)
             said = {
                 "problem": text,
                 "kernel": kernel.fn.__name__,

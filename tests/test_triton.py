@@ -151,7 +151,7 @@ REFUSED = {
     "reads=no": {"reads": False, "direction": "forward"},
     "K = 257": {"K": 257},
     "V = 300": {"V": 300},
-    "D = 96": {"K": 16},
+    "D = 1536": {"K": 256},
 }
 
 

@@ -1,9 +1,10 @@
 """Fused Triton kernels: φ, the normalisation and the state of a head inside one block.
 
-One launch forward and two backward; nothing as wide as φ is written to memory except the state that
-goes out. So far the rule sum. The same source runs on a CPU under TRITON_INTERPRET=1, slowly, for
-tests. No GPU has run it yet: it is checked by Triton's interpreter, which does not round to tf32,
-and by compiling for sm_90 (`make interpret`), and no speed is claimed.
+One launch forward and two backward; nothing as wide as φ is written to memory except the state: the
+one that goes out, and that of a φ too wide for registers, whose kernels (wide_….py) read and write
+it tile by tile. So far the rule sum. The same source runs on a CPU under TRITON_INTERPRET=1,
+slowly, for tests. No GPU has run it yet: it is checked by Triton's interpreter, which does not
+round to tf32, and by compiling for sm_90 (`make interpret`), and no speed is claimed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def run(problem: Problem, inputs: Inputs) -> Output:
     # Here, because whoever only asks what it cannot do may have no Triton.
     from fwpbench.implementations.triton_kernels import autograd, wide_autograd
 
-    return (wide_autograd if is_wide(problem) else autograd).run(problem, inputs)
+    if is_wide(problem):
+        return wide_autograd.run(problem, inputs)
+    return autograd.run(problem, inputs)
 
 
 IMPLEMENTATION = Implementation(

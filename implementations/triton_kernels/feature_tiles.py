@@ -14,11 +14,11 @@ from fwpbench.implementations.triton_kernels.features import (
     mapped,
     scale,
     shift,
+    store,
     summand,
     through_map,
     through_scale,
 )
-from fwpbench.implementations.triton_kernels.products import cast
 
 
 @triton.jit
@@ -64,24 +64,19 @@ def gradient_tile(
     dphi = dP
     if SCALE != "none":
         dphi = through_scale(dP, phi, s, along, SCALE)
-    dx_tile = through_map(dphi, phi, x, rows, live, d, projection, K, D, BK, MAP, DOT)
+    n = tl.arange(0, BK)
+    dx_tile = through_map(dphi, phi, x, rows, live, d, n, projection, K, D, MAP, DOT)
     if _gathers(MAP):
         gathered += dx_tile
     else:
-        _store(dx, dx_tile, rows, live, d, K)
+        store(dx, dx_tile, rows, live, d, K)
     return gathered
 
 
 @triton.jit
 def store_gathered(dx, gathered, rows, live, K: tl.constexpr, BK: tl.constexpr, MAP: tl.constexpr):
     if _gathers(MAP):
-        _store(dx, gathered, rows, live, tl.arange(0, BK), K)
-
-
-@triton.jit
-def _store(dx, dx_tile, rows, live, n, K: tl.constexpr):
-    inside = live[:, None] & (n < K)[None, :]
-    tl.store(dx + rows[:, None] * K + n[None, :], cast(dx_tile, dx.dtype.element_ty), mask=inside)
+        store(dx, gathered, rows, live, tl.arange(0, BK), K)
 
 
 @triton.constexpr_function

@@ -46,8 +46,20 @@ def gradient(
     if SCALE != "none":
         s = scale(tl.sum(summand(phi, SCALE), 1), SCALE)
         dphi = through_scale(dP, phi, s, tl.sum(dP * phi, 1) * s, SCALE)
-    dx_tile = through_map(dphi, phi, x, rows, live, d, projection, K, D, BK, MAP, DOT)
-    n = tl.arange(0, BK)
+    for first in range(0, BK, _step(MAP, BK)):
+        n = first + tl.arange(0, _step(MAP, BK))
+        dx_tile = through_map(dphi, phi, x, rows, live, d, n, projection, K, D, MAP, DOT)
+        store(dx, dx_tile, rows, live, n, K)
+
+
+@triton.constexpr_function
+def _step(MAP, BK):
+    """Entries of x whose gradients are computed at once: more spilled for FAVOR."""
+    return max(16, min(BK // 2, 32)) if MAP.startswith("favor") else BK
+
+
+@triton.jit
+def store(dx, dx_tile, rows, live, n, K: tl.constexpr):
     inside = live[:, None] & (n < K)[None, :]
     tl.store(dx + rows[:, None] * K + n[None, :], cast(dx_tile, dx.dtype.element_ty), mask=inside)
 
@@ -79,13 +91,12 @@ def mapped(
 
 @triton.jit
 def through_map(
-    dphi, phi, x, rows, live, d, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
+    dphi, phi, x, rows, live, d, n, projection, K: tl.constexpr, D: tl.constexpr,
     MAP: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """What dphi at the features d gives to the gradient of x: [C, BK], or where every entry of x
-    has its own feature, that of the entries d."""
+    """What dphi at the features d gives to the gradient of x at the entries n; where every entry
+    has its own feature, at the entries d."""
     dphi = tl.where(live[:, None] & (d < D)[None, :], dphi, 0.0)
-    n = tl.arange(0, BK)
     if MAP == "dpfp":
         i, j = _pair(d, K)
         a, b = _rectified(x, rows, live, i, K), _rectified(x, rows, live, j, K)
@@ -127,11 +138,8 @@ def summand(phi, SCALE: tl.constexpr):
 @triton.jit
 def scale(total, SCALE: tl.constexpr):
     """One factor a token."""
-    if SCALE == "sum":
-        s = 1.0 / (total + EPSILON)
-    else:
-        s = 1.0 / tl.sqrt(total + EPSILON)
-    return s
+    total += EPSILON
+    return 1.0 / (total if SCALE == "sum" else tl.sqrt(total))
 
 
 @triton.jit
@@ -185,7 +193,8 @@ def _projected(
     # tf32 holds x of 16 bits exactly, so that three of its products do.
     exact: tl.constexpr = "ieee" if x.dtype.element_ty == tl.float32 else "tf32x3"
     u = tl.zeros((rows.shape[0], d.shape[0]), tl.float32)
-    for first in range(0, K, 16):  # all at once would take more registers than there are
+    # In steps: all at once spilled. Two at least: of one, the compiler makes no loop, and spilled.
+    for first in range(0, 32 if K < 32 else K, 16):
         n = first + tl.arange(0, 16)
         omega = _directions(projection, n, d, K, D)
         u += product(loaded(x, rows, live, n, K), omega, exact)

@@ -29,10 +29,10 @@ BLOCKS = {
 }
 #: The widest φ whose state a block holds in registers.
 NARROW_D = {dtype: max(blocks) for dtype, blocks in BLOCKS.items()}
-#: DPFP's gradient multiplies by two tiles [BD, BK] of ones in shared memory.
-NARROW_DPFP = 128
+#: The same of DPFP and FAVOR, whose features have more to do with a token than one of its entries.
+NARROW_FAMILY = 128
 #: For a wider φ, by dtype: features a tile, tokens a chunk, value columns a block at most, warps.
-WIDE_BLOCKS = {"fp32": (32, 16, 16, 8), "bf16": (64, 32, 64, 8), "fp16": (32, 32, 32, 8)}
+WIDE_BLOCKS = {"fp32": (32, 16, 16, 8), "bf16": (64, 32, 64, 8), "fp16": (64, 16, 32, 8)}
 LARGEST_D = 1024
 LARGEST_K = LARGEST_V = 256
 
@@ -70,14 +70,16 @@ class Plan:
 def plan(problem: Problem) -> Plan:
     p = problem
     scale, divides = NORMS[p.norm]
+    BK = _power_of_two(p.K)
     if is_wide(p):
         BD, C, most, _ = WIDE_BLOCKS[p.dtype]
+        # The gradient of x is gathered in registers, [C, BK]; narrower than BD, it spilled.
+        C, BK = min(C, 4096 // BK), max(BK, BD)
     else:
         BD = _power_of_two(p.D)
         C, most, _ = _block(p.dtype, BD)
     MAP = kind(p.phi)
     scaled_queries = MAP == "favor" and p.operator.stabilized_queries
-    BK = _power_of_two(p.K)
     return Plan(
         K=p.K,
         V=p.V,
@@ -101,9 +103,9 @@ def is_wide(problem: Problem) -> bool:
     """Whether φ is wider than what a block can hold the state of in registers."""
     p = problem
     most = NARROW_D[p.dtype]
-    if kind(p.phi) == "dpfp":
-        most = min(most, NARROW_DPFP)
-    return p.D > most
+    if kind(p.phi) in FAMILIES:
+        most = min(most, NARROW_FAMILY)
+    return most < p.D
 
 
 def kind(phi: str) -> str:

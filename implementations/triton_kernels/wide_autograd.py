@@ -11,7 +11,6 @@ from torch.autograd.function import once_differentiable
 from fwpbench.implementations.base import Output
 from fwpbench.implementations.triton_kernels.autograd import (
     _added,
-    _contiguous,
     _launch,
     _parts,
 )

@@ -115,22 +115,9 @@ def fwp_wide_sum_backward_kv(
         if DIVIDES:
             dA += dy[None, :]
         dA = tl.where(later, dA, 0.0)
-        along = tl.zeros((C,), tl.float32)
-        if SCALE != "none":
-            for first in range(0, D, BD):
-                d = first + tl.arange(0, BD)
-                Q = feature_tile(
-                    q, rows, live, d, q_off, q_s, projection, K, D, BK, BD, QUERY_MAP, SCALE
-                )
-                P = feature_tile(k, rows, live, d, k_off, k_s, projection, K, D, BK, BD, MAP, SCALE)
-                dS_d = read_tile(dS, d, e, D, V)
-                dP = product(values, tl.trans(dS_d), DOT) + product(dA, Q, DOT)
-                if DIVIDES:
-                    dP += tl.load(dz + d, mask=d < D, other=0.0)[None, :]
-                along += tl.sum(dP * P, 1)
         A = tl.zeros((C, C), tl.float32)
         dV = tl.zeros((C, BV), tl.float32)
-        gathered = tl.zeros((C, BK), tl.float32)
+        along = tl.zeros((C,), tl.float32)
         for first in range(0, D, BD):
             d = first + tl.arange(0, BD)
             Q = feature_tile(
@@ -140,6 +127,20 @@ def fwp_wide_sum_backward_kv(
             dS_d = read_tile(dS, d, e, D, V)
             A += product(P, tl.trans(Q), DOT)
             dV += product(P, dS_d, DOT)
+            if SCALE != "none":
+                dP = product(values, tl.trans(dS_d), DOT) + product(dA, Q, DOT)
+                if DIVIDES:
+                    dP += tl.load(dz + d, mask=d < D, other=0.0)[None, :]
+                along += tl.sum(dP * P, 1)
+        dV += product(tl.where(later, A, 0.0), dN, DOT)
+        tl.store(dv + at_v, cast(dV, dv.dtype.element_ty), mask=in_v)
+        gathered = tl.zeros((C, BK), tl.float32)
+        for first in range(0, D, BD):
+            d = first + tl.arange(0, BD)
+            Q = feature_tile(
+                q, rows, live, d, q_off, q_s, projection, K, D, BK, BD, QUERY_MAP, SCALE
+            )
+            dS_d = read_tile(dS, d, e, D, V)
             dP = product(values, tl.trans(dS_d), DOT) + product(dA, Q, DOT)
             dz_d = tl.zeros((BD,), tl.float32)
             if DIVIDES:
@@ -154,7 +155,5 @@ def fwp_wide_sum_backward_kv(
             write_tile(dS, dS_d, d, e, D, V)
             if DIVIDES:
                 tl.store(dz + d, dz_d + tl.sum(Q * dy[:, None], 0), mask=d < D)
-        dV += product(tl.where(later, A, 0.0), dN, DOT)
-        tl.store(dv + at_v, cast(dV, dv.dtype.element_ty), mask=in_v)
         store_gathered(dk, gathered, rows, live, K, BK, MAP)
         tl.debug_barrier()
