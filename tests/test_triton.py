@@ -75,6 +75,15 @@ def test_low_precision_agrees(operator, dtype):
 
 
 @interpreted
+@pytest.mark.parametrize(
+    ("phi", "norm", "inputs"), [("tanh", "none", "tiny"), ("favor-16", "attention", "huge")]
+)
+def test_the_ends_of_a_map_agree(phi, norm, inputs):
+    """Where exp(−2|x|) would cancel, and where exponents overflow unless their maximum is off."""
+    agrees(small(Operator("sum", phi, norm), inputs=inputs, direction="forward"))
+
+
+@interpreted
 @pytest.mark.parametrize("operator", THIN, ids=str)
 def test_tiles_of_value_columns_add_up(operator):
     problem = small(operator, V=33)

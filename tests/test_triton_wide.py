@@ -99,6 +99,13 @@ def test_every_way_of_the_states_agrees(in_small_tiles, norm, state):
 
 
 @interpreted
+def test_the_maximum_of_all_tiles_is_taken_off(in_small_tiles):
+    """The last tile has two features: without its maximum, or with its alone, exp overflows."""
+    operator = Operator("sum", "favor-17", "attention")
+    agrees(small(operator, K=32, inputs="huge", direction="forward"))
+
+
+@interpreted
 def test_the_gate_with_its_laws(in_small_tiles):
     problem = small(OPERATORS[4], direction="forward", inputs="realistic")
     agreement, laws = judge(TRITON.run, problem, truths(problem, 0), "cpu", TRITON.cannot)
