@@ -28,7 +28,7 @@ from fwpbench.implementations.triton_kernels.backward import (
     fwp_sum_backward_q,
 )
 from fwpbench.implementations.triton_kernels.forward import fwp_sum_forward
-from fwpbench.implementations.triton_kernels.plan import Plan, launch_options, plan
+from fwpbench.implementations.triton_kernels.plan import Plan, is_wide, launch_options, plan
 from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_fwm_backward
 from fwpbench.implementations.triton_kernels.recurrent_forward import fwp_recurrent_forward
 from fwpbench.implementations.triton_kernels.recurrent_plan import (
@@ -37,9 +37,15 @@ from fwpbench.implementations.triton_kernels.recurrent_plan import (
     recurrent_launch_options,
     recurrent_plan,
 )
+from fwpbench.implementations.triton_kernels.wide_backward import (
+    fwp_wide_sum_backward_kv,
+    fwp_wide_sum_backward_q,
+)
+from fwpbench.implementations.triton_kernels.wide_forward import fwp_wide_sum_forward
 from fwpbench.operators.problem import Problem
 
-KERNELS = (fwp_sum_forward, fwp_sum_backward_q, fwp_sum_backward_kv)
+NARROW = (fwp_sum_forward, fwp_sum_backward_q, fwp_sum_backward_kv)
+WIDE = (fwp_wide_sum_forward, fwp_wide_sum_backward_q, fwp_wide_sum_backward_kv)
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
@@ -68,7 +74,7 @@ class Driver:
 
 def kernels_of(problem: Problem) -> tuple[Any, ...]:
     if not is_recurrent(problem):
-        return KERNELS
+        return WIDE if is_wide(problem) else NARROW
     backward = (fwp_fwm_backward,) if problem.backward else ()
     return (fwp_recurrent_forward, *backward)
 

@@ -15,7 +15,7 @@ from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.problem import Problem
 
 ROOT = Path(__file__).parent.parent
-#: Every layout of plan.BLOCKS, every map, scale and way to divide.
+#: Every layout of plan.BLOCKS and plan.WIDE_BLOCKS, every map, scale and way to divide.
 CASES = [
     f"rule=sum {case} B=2 T=1024 H=16 direction=forward+backward state=in+out"
     for case in (
@@ -29,6 +29,24 @@ CASES = [
         "phi=elu+1 norm=sum+attention K=64 V=64 dtype=fp16",
         "phi=identity norm=l2 K=128 V=64 dtype=fp16",
         "phi=dpfp-3 norm=sum K=16 V=64 dtype=fp16",
+        "phi=tanh norm=l2 K=64 V=64 dtype=fp32",
+        "phi=favor-32 norm=sum+attention K=32 V=64 dtype=fp32",
+        "phi=favor-16 norm=l2 K=256 V=64 dtype=bf16",
+        "phi=favor-64 norm=sum K=16 V=16 dtype=bf16",
+        "phi=favor-published-64 norm=attention K=64 V=64 dtype=fp16",
+        # φ in tiles
+        "phi=dpfp-3 norm=sum+attention K=16 V=16 dtype=fp32",
+        "phi=dpfp-3 norm=l2 K=128 V=128 dtype=fp32",
+        "phi=favor-512 norm=sum K=64 V=64 dtype=fp32",
+        "phi=elu+1 norm=sum+attention K=256 V=256 dtype=fp32",
+        "phi=dpfp-3 norm=sum+attention K=32 V=32 dtype=bf16",
+        "phi=dpfp-3 norm=sum K=64 V=64 dtype=bf16",
+        "phi=dpfp-3 norm=none K=128 V=128 dtype=bf16",
+        "phi=favor-512 norm=sum+attention K=64 V=64 dtype=bf16",
+        "phi=dpfp-2 norm=l2 K=256 V=256 dtype=bf16",
+        "phi=dpfp-3 norm=attention K=64 V=64 dtype=fp16",
+        "phi=favor-512 norm=l2 K=128 V=128 dtype=fp16",
+        "phi=identity norm=l2 K=256 V=64 dtype=fp16",
     )
 ]
 #: The recurrent kernel: every rule, every width and shape of a state tile, every way z follows;
@@ -45,6 +63,8 @@ RECURRENT = [
             "rule=gated-delta phi=tanh norm=l2 K=256 V=256 dtype=fp32",
             "rule=kda phi=dpfp-4 norm=sum K=128 V=100 dtype=fp16 masked=yes",
             "rule=fwm phi=tanh norm=none K=128 V=128 dtype=bf16",
+            "rule=sum phi=favor-64 norm=attention K=64 V=64 dtype=bf16",
+            "rule=delta phi=favor-512 norm=sum K=64 V=64 dtype=fp32",
         ),
         "forward": (
             "rule=gla phi=dpfp-2 norm=sum+attention K=60 V=64 dtype=bf16 state=in+out",

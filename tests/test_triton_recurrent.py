@@ -23,7 +23,8 @@ truths = Truths()
 
 MAPS = ("identity", "elu+1", "relu", "tanh", "dpfp-1", "dpfp-2", "dpfp-3")
 RULES = [name for name in UPDATE_RULES if not UPDATE_RULES[name].keeps_tokens]
-DECODED = [o for o in OPERATORS if o.rule in RULES and o.phi in MAPS]
+FAVOR = ("favor-16", "favor-published-16")
+DECODED = [o for o in OPERATORS if o.rule in RULES and o.phi in MAPS + FAVOR]
 #: Every rule, every map, every way in which z follows or does not.
 THIN = [
     Operator("sum", "identity", "none"),

@@ -2,7 +2,8 @@
 
 Whole chunks: the rule sum, one launch forward and two backward. Token by token: decoding by every
 rule with a fast-weight state, and fwm, gla and kda over time; of these fwm with gradients. Nothing
-as wide as φ is written to memory except states: the one that goes out, and what fwm keeps. The same
+as wide as φ is written to memory except states: the one that goes out, what fwm keeps, and that of
+a φ too wide for registers, whose kernels (wide_….py) read and write it tile by tile. The same
 source runs on a CPU under TRITON_INTERPRET=1, slowly, for tests. No GPU has run it yet: it is
 checked by Triton's interpreter, which does not round to tf32, and by compiling for sm_90
 (`make interpret`), and no speed is claimed.
@@ -14,6 +15,7 @@ import os
 from importlib.util import find_spec
 
 from fwpbench.implementations.base import Implementation, Output
+from fwpbench.implementations.triton_kernels.plan import is_wide
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.inputs import Inputs
@@ -35,10 +37,13 @@ def missing() -> str | None:
 
 def run(problem: Problem, inputs: Inputs) -> Output:
     # Here, because whoever only asks what it cannot do may have no Triton.
-    from fwpbench.implementations.triton_kernels import autograd, recurrent
+    from fwpbench.implementations.triton_kernels import autograd, recurrent, wide_autograd
 
-    by_token = is_recurrent(problem)
-    return recurrent.run(problem, inputs) if by_token else autograd.run(problem, inputs)
+    if is_recurrent(problem):
+        return recurrent.run(problem, inputs)
+    if is_wide(problem):
+        return wide_autograd.run(problem, inputs)
+    return autograd.run(problem, inputs)
 
 
 IMPLEMENTATION = Implementation(

@@ -24,7 +24,7 @@ from fwpbench.operators.state import State
 def run(problem: Problem, inputs: Inputs) -> Output:
     assert inputs.q is not None, "refused before"
     S, z = (None, None) if inputs.state is None else inputs.state
-    o, S, z = Sum.apply(plan(problem), inputs.q, inputs.k, inputs.v, S, z)  # type: ignore[no-untyped-call]
+    o, S, z = Sum.apply(plan(problem), inputs.q, inputs.k, inputs.v, inputs.projection, S, z)  # type: ignore[no-untyped-call]
     return Output(o, State(S, z) if problem.state_out else None)
 
 
@@ -33,7 +33,14 @@ class Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, q: Tensor, k: Tensor, v: Tensor, S: Tensor | None, z: Tensor | None
+        ctx: Any,
+        plan: Plan,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        projection: Tensor | None,
+        S: Tensor | None,
+        z: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         S, z = _contiguous(S), _contiguous(z)
@@ -45,9 +52,9 @@ class Sum(torch.autograd.Function):
             S_out = v.new_empty(B, H, plan.D, plan.V, dtype=torch.float32)
             if plan.DIVIDES:
                 z_out = v.new_empty(B, H, plan.D, dtype=torch.float32)
-        _launch(fwp_sum_forward, plan, v, q, k, v, S, z, o, y, S_out, z_out, T, H)
+        _launch(fwp_sum_forward, plan, v, q, k, v, projection, S, z, o, y, S_out, z_out, T, H)
         ctx.plan = plan
-        ctx.save_for_backward(q, k, v, S, z, o if plan.DIVIDES else None, y)
+        ctx.save_for_backward(q, k, v, projection, S, z, o if plan.DIVIDES else None, y)
         return o, S_out, z_out
 
     @staticmethod
@@ -56,18 +63,21 @@ class Sum(torch.autograd.Function):
         ctx: Any, do: Tensor, dS_out: Tensor | None, dz_out: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
-        q, k, v, S, z, o, y = ctx.saved_tensors
+        q, k, v, projection, S, z, o, y = ctx.saved_tensors
         do, dS_out, dz_out = do.contiguous(), _contiguous(dS_out), _contiguous(dz_out)
         B, T, H, _ = v.shape
         dq, dk = (_parts(plan, x) for x in (q, k))
         dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
         dz = None if z is None else z.new_empty(plan.tiles, *z.shape)
-        _launch(fwp_sum_backward_q, plan, v, q, k, v, S, z, o, y, do, dq, T, H, q.numel())
+        _launch(
+            fwp_sum_backward_q, plan, v, q, k, v, projection, S, z, o, y, do, dq, T, H, q.numel()
+        )
         _launch(
             fwp_sum_backward_kv, plan, v,
-            q, k, v, o, y, do, dS_out, dz_out, dk, dv, dS, dz, T, H, k.numel(), B * H * plan.D,
+            q, k, v, projection, o, y, do, dS_out, dz_out, dk, dv, dS, dz,
+            T, H, k.numel(), B * H * plan.D,
         )  # fmt: skip
-        return None, _added(dq, q), _added(dk, k), dv, dS, None if dz is None else dz.sum(0)
+        return None, _added(dq, q), _added(dk, k), dv, None, dS, None if dz is None else dz.sum(0)
 
 
 def _contiguous(x: Tensor | None) -> Tensor | None:

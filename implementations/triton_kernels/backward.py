@@ -19,10 +19,10 @@ from fwpbench.implementations.triton_kernels.products import cast, product
 
 @triton.jit
 def fwp_sum_backward_q(
-    q, k, v, S_in, z_in, o, y, do, dq, T, H, part,
+    q, k, v, projection, S_in, z_in, o, y, do, dq, T, H, part,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
-    MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
+    MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
     STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     bh, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -40,7 +40,7 @@ def fwp_sum_backward_q(
         rows = (bh // H * T + t + c) * H + bh % H
         at_v = rows[:, None] * V + e[None, :]
         in_v = live[:, None] & (e < V)[None, :]
-        P = features(k, rows, live, K, D, BD, MAP, SCALE)
+        P = features(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)
         values = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
         dN, dy = _read(o, y, do, rows, at_v, live, in_v, DIVIDES)
         dA = product(dN, tl.trans(values), DOT)
@@ -51,16 +51,16 @@ def fwp_sum_backward_q(
             z += tl.sum(P, 0)
         dA = tl.where(c[:, None] >= c[None, :], dA, 0.0)
         dQ += product(dA, P, DOT)
-        gradient(dQ, q, rows, live, dq, K, D, BD, BK, MAP, SCALE, DOT)
+        gradient(dQ, q, rows, live, dq, projection, K, D, BK, BD, QUERY_MAP, SCALE, DOT)
         S += product(tl.trans(P), values, DOT)
 
 
 @triton.jit
 def fwp_sum_backward_kv(
-    q, k, v, o, y, do, dS_out, dz_out, dk, dv, dS_in, dz_in, T, H, part, part_z,
+    q, k, v, projection, o, y, do, dS_out, dz_out, dk, dv, dS_in, dz_in, T, H, part, part_z,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
-    MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
+    MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
     STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     bh, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -82,8 +82,8 @@ def fwp_sum_backward_kv(
         rows = (bh // H * T + t + c) * H + bh % H
         at_v = rows[:, None] * V + e[None, :]
         in_v = live[:, None] & (e < V)[None, :]
-        Q = features(q, rows, live, K, D, BD, MAP, SCALE)
-        P = features(k, rows, live, K, D, BD, MAP, SCALE)
+        Q = features(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
+        P = features(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)
         values = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
         dN, dy = _read(o, y, do, rows, at_v, live, in_v, DIVIDES)
         later = c[None, :] >= c[:, None]
@@ -97,7 +97,7 @@ def fwp_sum_backward_kv(
             dP += dz[None, :]
             dz += tl.sum(Q * dy[:, None], 0)
         dP += product(tl.where(later, dA, 0.0), Q, DOT)
-        gradient(dP, k, rows, live, dk, K, D, BD, BK, MAP, SCALE, DOT)
+        gradient(dP, k, rows, live, dk, projection, K, D, BK, BD, MAP, SCALE, DOT)
         dS += product(tl.trans(Q), dN, DOT)
     if STATE_IN:
         tl.store(dS_in + at_S, dS, mask=in_S)

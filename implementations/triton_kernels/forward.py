@@ -16,10 +16,10 @@ from fwpbench.implementations.triton_kernels.products import cast, product
 
 @triton.jit
 def fwp_sum_forward(
-    q, k, v, S_in, z_in, o, y, S_out, z_out, T, H,
+    q, k, v, projection, S_in, z_in, o, y, S_out, z_out, T, H,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
-    MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
+    MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
     STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     bh, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -37,8 +37,8 @@ def fwp_sum_forward(
         rows = (bh // H * T + t + c) * H + bh % H
         at_v = rows[:, None] * V + e[None, :]
         in_v = live[:, None] & (e < V)[None, :]
-        Q = features(q, rows, live, K, D, BD, MAP, SCALE)
-        P = features(k, rows, live, K, D, BD, MAP, SCALE)
+        Q = features(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
+        P = features(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)
         values = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
         A = tl.where(c[:, None] >= c[None, :], product(Q, tl.trans(P), DOT), 0.0)
         read = product(Q, S, DOT) + product(A, values, DOT)

@@ -27,7 +27,7 @@ from fwpbench.operators.state import State
 def run(problem: Problem, inputs: Inputs) -> Output:
     S, z = (None, None) if inputs.state is None else inputs.state
     alpha, beta = (inputs.gates.get(name) for name in ("alpha", "beta"))
-    given = inputs.q, inputs.k, inputs.v, alpha, beta, S, z
+    given = inputs.q, inputs.k, inputs.v, alpha, beta, inputs.projection, S, z
     plan = recurrent_plan(problem)
     asked = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given)
     plan = replace(plan, KEEPS=asked and plan.CLIPS)
@@ -42,9 +42,11 @@ class Recurrent(torch.autograd.Function):
     def forward(
         ctx: Any, plan: RecurrentPlan,
         q: Tensor | None, k: Tensor, v: Tensor, alpha: Tensor | None, beta: Tensor | None,
-        S: Tensor | None, z: Tensor | None, mask: Tensor | None,
+        projection: Tensor | None, S: Tensor | None, z: Tensor | None, mask: Tensor | None,
     ) -> tuple[Tensor | None, ...]:  # fmt: skip
-        q, alpha, beta, S, z, mask = map(_contiguous, (q, alpha, beta, S, z, mask))
+        q, alpha, beta, projection, S, z, mask = map(
+            _contiguous, (q, alpha, beta, projection, S, z, mask)
+        )
         k, v = k.contiguous(), v.contiguous()
         B, T, H, _ = v.shape
         C = tokens_between(T)
@@ -59,10 +61,10 @@ class Recurrent(torch.autograd.Function):
                 z_out = v.new_empty(B, H, plan.D, dtype=torch.float32)
         _launch(
             fwp_recurrent_forward, plan, v,
-            q, k, v, alpha, beta, mask, S, z, o, clips, kept, S_out, z_out, T, H, C,
+            q, k, v, alpha, beta, projection, mask, S, z, o, clips, kept, S_out, z_out, T, H, C,
         )  # fmt: skip
         ctx.plan = plan
-        ctx.save_for_backward(q, k, v, beta, mask, clips, kept)
+        ctx.save_for_backward(q, k, v, beta, projection, mask, clips, kept)
         return o, S_out, z_out
 
     @staticmethod
@@ -73,7 +75,7 @@ class Recurrent(torch.autograd.Function):
         plan: RecurrentPlan = ctx.plan
         if not plan.KEEPS:
             raise NotImplementedError("the recurrent kernels have the gradients of fwm only")
-        q, k, v, beta, mask, clips, kept = ctx.saved_tensors
+        q, k, v, beta, projection, mask, clips, kept = ctx.saved_tensors
         do, dS_out = _contiguous(do), _contiguous(dS_out)
         B, T, H, _ = v.shape
         C = tokens_between(T)
@@ -85,9 +87,10 @@ class Recurrent(torch.autograd.Function):
             dS = v.new_empty(B, H, plan.D, plan.V, dtype=torch.float32)
         _launch(
             fwp_fwm_backward, plan, v,
-            q, k, v, beta, mask, clips, kept, scratch, do, dS_out, dq, dk, dv, dbeta, dS, T, H, C,
+            q, k, v, beta, projection, mask, clips, kept, scratch, do, dS_out,
+            dq, dk, dv, dbeta, dS, T, H, C,
         )  # fmt: skip
-        return None, dq, dk, dv, None, dbeta, dS, None, None
+        return None, dq, dk, dv, None, dbeta, None, dS, None, None
 
 
 def _contiguous(x: Tensor | None) -> Tensor | None:

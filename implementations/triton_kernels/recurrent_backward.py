@@ -26,11 +26,12 @@ from fwpbench.implementations.triton_kernels.recurrent_forward import (
 
 @triton.jit
 def fwp_fwm_backward(
-    q, k, v, beta, mask, clips, kept, scratch, do, dS_out, dq, dk, dv, dbeta, dS_in, T, H, C,
+    q, k, v, beta, projection, mask, clips, kept, scratch, do, dS_out,
+    dq, dk, dv, dbeta, dS_in, T, H, C,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr,
-    MAP: tl.constexpr, SCALE: tl.constexpr, DECAY: tl.constexpr, WEIGHS: tl.constexpr,
-    CORRECTS: tl.constexpr, CLIPS: tl.constexpr, NORMALIZER: tl.constexpr,
+    MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DECAY: tl.constexpr,
+    WEIGHS: tl.constexpr, CORRECTS: tl.constexpr, CLIPS: tl.constexpr, NORMALIZER: tl.constexpr,
     MASKED: tl.constexpr, READS: tl.constexpr, KEEPS: tl.constexpr,
     STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr,
 ):  # fmt: skip
@@ -51,7 +52,7 @@ def fwp_fwm_backward(
             tl.store(scratch + i * D * V + at_S, S, mask=in_S)
             row = (bh // H * T + start + i) * H + bh % H
             counts = token_counts(mask, bh // H * T + start + i, MASKED)
-            P = token_features(k + row * K, True, K, D, BD, MAP, SCALE)
+            P = token_features(k + row * K, True, projection, K, D, BK, BD, MAP, SCALE)
             values = tl.load(v + row * V + e, mask=e < V, other=0.0).to(tl.float32)
             b = tl.where(counts, tl.load(beta + row), 0.0)
             u = b * (values - tl.sum(S * tl.trans(P), 0))
@@ -64,7 +65,7 @@ def fwp_fwm_backward(
             row = (bh // H * T + start + i) * H + bh % H
             counts = token_counts(mask, bh // H * T + start + i, MASKED)
             S = tl.load(scratch + i * D * V + at_S, mask=in_S, other=0.0)
-            P = token_features(k + row * K, True, K, D, BD, MAP, SCALE)
+            P = token_features(k + row * K, True, projection, K, D, BK, BD, MAP, SCALE)
             column = tl.trans(P)
             values = tl.load(v + row * V + e, mask=e < V, other=0.0).to(tl.float32)
             b = tl.where(counts, tl.load(beta + row), 0.0)
@@ -72,7 +73,7 @@ def fwp_fwm_backward(
             found = tl.sum(S * column, 0)
             u = b * (values - found)
             if READS:
-                Q = token_features(q + row * K, True, K, D, BD, MAP, SCALE)
+                Q = token_features(q + row * K, True, projection, K, D, BK, BD, QUERY_MAP, SCALE)
                 y = (tl.sum(S * tl.trans(Q), 0) + tl.sum(P * Q) * u) / clip
                 normal, factor = layer_normalized(y, e, V)
                 dy = tl.load(do + row * V + e, mask=e < V, other=0.0).to(tl.float32)
@@ -80,7 +81,19 @@ def fwp_fwm_backward(
                 dy = tl.where(e < V, dy * factor, 0.0)
                 dQ = (tl.sum(S * dy[None, :], 1)[None, :] + P * tl.sum(u * dy)) / clip
                 gradient(
-                    dQ, q + row * K, one, one == 0, dq + row * K, K, D, BD, BK, MAP, SCALE, "row"
+                    dQ,
+                    q + row * K,
+                    one,
+                    one == 0,
+                    dq + row * K,
+                    projection,
+                    K,
+                    D,
+                    BK,
+                    BD,
+                    QUERY_MAP,
+                    SCALE,
+                    "row",
                 )
                 dS += tl.trans(Q) * dy[None, :]
             along = tl.sum(dS * column, 0)
@@ -90,7 +103,21 @@ def fwp_fwm_backward(
             w = a * u + b * du
             dP = tl.sum(dS * (u / clip)[None, :] - S * w[None, :], 1)[None, :]
             dP -= P * (a * tl.sum(u * u))
-            gradient(dP, k + row * K, one, one == 0, dk + row * K, K, D, BD, BK, MAP, SCALE, "row")
+            gradient(
+                dP,
+                k + row * K,
+                one,
+                one == 0,
+                dk + row * K,
+                projection,
+                K,
+                D,
+                BK,
+                BD,
+                MAP,
+                SCALE,
+                "row",
+            )
             tl.store(dv + row * V + e, cast(b * du, dv.dtype.element_ty), mask=e < V)
             tl.store(dbeta + row, tl.where(counts, tl.sum(du * (values - found)), 0.0))
             dS = dS / clip - a * S - column * w[None, :]

@@ -23,11 +23,11 @@ VARIANCE_EPSILON = tl.constexpr(1e-5)
 
 @triton.jit
 def fwp_recurrent_forward(
-    q, k, v, alpha, beta, mask, S_in, z_in, o, clips, kept, S_out, z_out, T, H, C,
+    q, k, v, alpha, beta, projection, mask, S_in, z_in, o, clips, kept, S_out, z_out, T, H, C,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr,
-    MAP: tl.constexpr, SCALE: tl.constexpr, DECAY: tl.constexpr, WEIGHS: tl.constexpr,
-    CORRECTS: tl.constexpr, CLIPS: tl.constexpr, NORMALIZER: tl.constexpr,
+    MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DECAY: tl.constexpr,
+    WEIGHS: tl.constexpr, CORRECTS: tl.constexpr, CLIPS: tl.constexpr, NORMALIZER: tl.constexpr,
     MASKED: tl.constexpr, READS: tl.constexpr, KEEPS: tl.constexpr,
     STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr,
 ):  # fmt: skip
@@ -50,7 +50,7 @@ def fwp_recurrent_forward(
                 tl.store(kept + (bh * chunks + t // C) * D * V + at_S, S, mask=in_S)
         row = (bh // H * T + t) * H + bh % H
         counts = token_counts(mask, bh // H * T + t, MASKED)
-        P = token_features(k + row * K, counts, K, D, BD, MAP, SCALE)
+        P = token_features(k + row * K, counts, projection, K, D, BK, BD, MAP, SCALE)
         u = tl.load(v + row * V + e, mask=e < V, other=0.0).to(tl.float32)
         b = 1.0
         if WEIGHS:
@@ -88,7 +88,7 @@ def fwp_recurrent_forward(
             if KEEPS:
                 tl.store(clips + row, tl.where(clipped, clip, 0.0))
         if READS:
-            Q = token_features(q + row * K, True, K, D, BD, MAP, SCALE)
+            Q = token_features(q + row * K, True, projection, K, D, BK, BD, QUERY_MAP, SCALE)
             read = tl.sum(S * tl.trans(Q), 0)
             if NORMALIZER != "none":
                 read = read / (tl.sum(z * Q) + EPSILON)
@@ -112,12 +112,12 @@ def token_counts(mask, at, MASKED: tl.constexpr):
 
 @triton.jit
 def token_features(
-    x, counts, K: tl.constexpr, D: tl.constexpr, BD: tl.constexpr,
-    MAP: tl.constexpr, SCALE: tl.constexpr,
+    x, counts, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
+    BD: tl.constexpr, MAP: tl.constexpr, SCALE: tl.constexpr,
 ):  # fmt: skip
     """norm(φ(x)) of the token at x, [1, BD]; 0 where it does not count."""
     one = tl.arange(0, 1)
-    return features(x, one, (one == 0) & counts, K, D, BD, MAP, SCALE)
+    return features(x, one, (one == 0) & counts, projection, K, D, BK, BD, MAP, SCALE)
 
 
 @triton.jit

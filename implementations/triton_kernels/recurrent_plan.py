@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fwpbench.implementations.triton_kernels.plan import DOTS, MAPS, NORMS, _power_of_two
+from fwpbench.implementations.triton_kernels.plan import (
+    DOTS,
+    FAMILIES,
+    MAPS,
+    NORMS,
+    kind,
+    power_of_two,
+    query_map,
+)
 from fwpbench.operators.problem import Problem
 
 
@@ -49,6 +57,7 @@ class RecurrentPlan:
     BV: int
     BD: int
     MAP: str
+    QUERY_MAP: str
     SCALE: str
     DECAY: str
     WEIGHS: bool
@@ -88,16 +97,17 @@ def largest_state(problem: Problem) -> int:
 def recurrent_plan(problem: Problem) -> RecurrentPlan:
     p = problem
     scale, divides = NORMS[p.norm]
-    BD, BV = _power_of_two(p.D), _power_of_two(p.V)
+    BD, BV = power_of_two(p.D), power_of_two(p.V)
     law = LAWS[p.rule]
     return RecurrentPlan(
         K=p.K,
         V=p.V,
         D=p.D,
-        BK=_power_of_two(p.K),
+        BK=power_of_two(p.K),
         BV=BV if law.CLIPS else min(BV, max(TILE // BD, 16)),
         BD=BD,
-        MAP=p.phi if p.phi in MAPS else "dpfp",
+        MAP=kind(p.phi),
+        QUERY_MAP=query_map(p),
         SCALE=scale,
         **vars(law),
         NORMALIZER=(p.operator.update_rule.normalizer or "none") if divides else "none",
@@ -128,8 +138,10 @@ def cannot(problem: Problem) -> str | None:
     p = problem
     if p.rule not in LAWS:
         return f"its recurrent kernel has the rules {', '.join(LAWS)}, not {p.rule}"
-    if p.phi not in MAPS and not p.phi.startswith("dpfp-"):
-        return f"its kernels have {', '.join(MAPS)} and dpfp-N so far, not {p.phi}"
+    if kind(p.phi) not in MAPS + FAMILIES:
+        return f"its kernels have {', '.join(MAPS)}, {'-N, '.join(FAMILIES)}-N, not {p.phi}"
+    if p.backward and kind(p.phi).startswith("favor"):
+        return f"its recurrent kernels have no gradient of {p.phi}"
     if p.norm not in NORMS:
         return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
     if p.dtype not in DOTS:
@@ -138,7 +150,7 @@ def cannot(problem: Problem) -> str | None:
         return f"its recurrent kernels have the gradients of fwm so far, not those of {p.rule}"
     if p.D > LARGEST_D:
         return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
-    size = _power_of_two(p.D) * _power_of_two(p.V)
+    size = power_of_two(p.D) * power_of_two(p.V)
     if LAWS[p.rule].CLIPS and size > (most := largest_state(p)):
         return (
             f"the clip of {p.rule} couples all value columns, so that D × V = {p.D} × {p.V} lie in "

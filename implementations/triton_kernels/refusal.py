@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fwpbench.implementations.triton_kernels.plan import (
     DOTS,
+    FAMILIES,
     LARGEST_D,
-    LARGEST_DPFP,
     LARGEST_K,
     LARGEST_V,
     MAPS,
     NORMS,
+    kind,
 )
 from fwpbench.implementations.triton_kernels.recurrent_plan import cannot as cannot_recurrent
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
@@ -22,8 +23,8 @@ def cannot(problem: Problem) -> str | None:
         return cannot_recurrent(p)
     if p.rule != "sum":
         return f"its kernels have the rule sum so far, not {p.rule}"
-    if p.phi not in MAPS and not p.phi.startswith("dpfp-"):
-        return f"its kernels have {', '.join(MAPS)} and dpfp-N so far, not {p.phi}"
+    if kind(p.phi) not in MAPS + FAMILIES:
+        return f"its kernels have {', '.join(MAPS)}, {'-N, '.join(FAMILIES)}-N, not {p.phi}"
     if p.norm not in NORMS:
         return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
     if p.dtype not in DOTS:
@@ -37,10 +38,6 @@ def cannot(problem: Problem) -> str | None:
     for axis, size, most in (("K", p.K, LARGEST_K), ("V", p.V, LARGEST_V)):
         if size > most:
             return f"{axis} = {size}: its kernels are checked up to {most}"
-    most = LARGEST_D[p.dtype] if p.phi in MAPS else min(LARGEST_D[p.dtype], LARGEST_DPFP)
-    if most < p.D:
-        return (
-            f"{p.phi} makes K = {p.K} to D = {p.D}, and in {p.dtype} its kernels have no layout "
-            f"for more than {most} that fits into a block"
-        )
+    if p.D > LARGEST_D:
+        return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
     return None
