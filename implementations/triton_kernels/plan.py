@@ -16,11 +16,18 @@ NORMS = {
     "sum+attention": ("sum", True),
     "l2": ("l2", False),
 }
+#: What a rule does: decays by α, is gated by β (α = 1 − β), corrects what it finds.
+RULES = {
+    "sum": (False, False, False),
+    "decay": (True, False, False),
+    "gated": (False, True, False),
+    "delta": (False, False, True),
+    "gated-delta": (True, False, True),
+}
 #: Products by dtype. fp16 has the bits of tf32, whose range cannot be left.
 DOTS = {"fp32": "ieee", "bf16": "bf16", "fp16": "tf32"}
-#: By dtype, for widths up to BD: tokens a chunk, value columns a block at most, warps. Of what was
-#: compiled for sm_90, the largest without spilled registers (tests/test_triton_compile.py).
-#: Wider φ spilled in all that was tried for fp32 and fp16; for bf16 nothing wider was tried.
+#: What solves for the delta rule's A: float32, in three products where there are tensor cores.
+SOLVES = {"fp32": "ieee", "bf16": "tf32x3", "fp16": "tf32x3"}
 BLOCKS = {
     "fp32": {64: (16, 16, 8)},
     "bf16": {64: (32, 32, 8), 128: (16, 32, 8), 256: (16, 16, 8)},
@@ -47,9 +54,15 @@ class Plan:
     QUERY_MAP: str
     SCALE: str
     DIVIDES: bool
+    DECAYS: bool
+    GATED: bool
+    CORRECTS: bool
+    KEEPS: bool
     STATE_IN: bool
     STATE_OUT: bool
     DOT: str
+    SOLVE: str
+    warps: int
 
     @property
     def tiles(self) -> int:
@@ -57,11 +70,14 @@ class Plan:
         return -(-self.V // self.BV)
 
 
-def plan(problem: Problem) -> Plan:
+def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Plan:
+    """For the forward kernel, or the `backward` ones; `keeps` the state at the chunks of backward.
+    """
     p = problem
     scale, divides = NORMS[p.norm]
+    decays, gated, corrects = RULES[p.rule]
     BD = _power_of_two(p.D)
-    C, most, _ = _block(p.dtype, BD)
+    C, most, warps = _block(p.dtype, BD)
     MAP = p.phi if p.phi in MAPS else "dpfp"
     BK = _power_of_two(p.K)
     return Plan(
@@ -77,16 +93,17 @@ def plan(problem: Problem) -> Plan:
         QUERY_MAP=MAP,
         SCALE=scale,
         DIVIDES=divides,
+        DECAYS=decays,
+        GATED=gated,
+        CORRECTS=corrects,
+        # Without decay or correction the gradients need no state but the first and the last.
+        KEEPS=keeps and p.rule != "sum",
         STATE_IN=p.state_in,
         STATE_OUT=p.state_out,
         DOT=DOTS[p.dtype],
+        SOLVE=SOLVES[p.dtype],
+        warps=warps,
     )
-
-
-def launch_options(plan: Plan) -> dict[str, int]:
-    """Warps of a block, and how many chunks are loaded ahead."""
-    dtype = next(dtype for dtype, dot in DOTS.items() if dot == plan.DOT)
-    return {"num_warps": _block(dtype, plan.BD)[2], "num_stages": 1}
 
 
 def _block(dtype: str, BD: int) -> tuple[int, int, int]:

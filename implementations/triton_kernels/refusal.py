@@ -10,14 +10,15 @@ from fwpbench.implementations.triton_kernels.plan import (
     LARGEST_V,
     MAPS,
     NORMS,
+    RULES,
 )
 from fwpbench.operators.problem import Problem
 
 
 def cannot(problem: Problem) -> str | None:
     p = problem
-    if p.rule != "sum":
-        return f"its kernels have the rule sum so far, not {p.rule}"
+    if p.rule not in RULES:
+        return f"its kernels have the rules {', '.join(RULES)}, not {p.rule}"
     if p.phi not in MAPS and not p.phi.startswith("dpfp-"):
         return f"its kernels have {', '.join(MAPS)} and dpfp-N so far, not {p.phi}"
     if p.norm not in NORMS:

@@ -1,0 +1,189 @@
+"""The backward kernel of the rules that decay or correct: one sweep from the last chunk to the first.
+
+S at each chunk's start was kept by the forward kernel; what else the chunk had is computed anew
+(forward.py has the formulas). With W = β(V − r γ K'S), U = A W, L = A⁻¹ and dN, dy as in
+backward.py, the gradients, carried dS and dz being those of the state after the chunk:
+    dU = tril(Γ∘Q'K'ᵀ)ᵀ dN + Γ_C∘K'dS      dW = Aᵀ dU      dL = −tril(dW Uᵀ, −1)
+    dV = β dW      dβ = dW·(V − r γ K'S) + Σ_j dL∘r Γ∘K'K'ᵀ
+    dQ' = tril(Γ∘dN Uᵀ) K' + γ dN Sᵀ
+    dK' = tril(Γ∘dN Uᵀ)ᵀ Q' + Γ_C∘U dSᵀ − β r γ dW Sᵀ + (G + Gᵀ) K'      G = dL∘β r Γ
+    dS ← γ_C dS + (γ Q')ᵀ dN − (β r γ K')ᵀ dW
+Where the norm divides, z is one more column: with dN = dy, U = 1 (β for gated) and the same decay;
+for the delta rule the sum of keys, which r depends on too: dz·k = −r² dr.
+With M the gradient of Γ, and Γ's borders for the state that enters and the state that leaves,
+    dα_t = Σ_{i ≥ t > j} Γ[i, t] Γ[t−1, j] M[i, j]
+which divides by no α, so α may be 0. As in backward.py all is linear in the value columns.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from fwpbench.implementations.triton_kernels.backward import output_gradient
+from fwpbench.implementations.triton_kernels.chunk import (
+    between,
+    decay_of,
+    inverse,
+    last_of,
+    retrieval,
+)
+from fwpbench.implementations.triton_kernels.features import features, gradient
+from fwpbench.implementations.triton_kernels.products import cast, product
+
+
+@triton.jit
+def fwp_chunk_backward(
+    q, k, v, alpha, beta, projection, S_kept, z_kept, o, y, do, dS_out, dz_out,
+    dq, dk, dv, dalpha, dbeta, dS_in, dz_in, T, H, part, part_gate, part_z,
+    K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
+    MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
+    DECAYS: tl.constexpr, GATED: tl.constexpr, CORRECTS: tl.constexpr,
+    STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, DOT: tl.constexpr, SOLVE: tl.constexpr,
+):  # fmt: skip
+    bh, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    c, d, e = tl.arange(0, C), tl.arange(0, BD), tile * BV + tl.arange(0, BV)
+    dq += tile.to(tl.int64) * part
+    dk += tile.to(tl.int64) * part
+    if DECAYS:
+        dalpha += tile.to(tl.int64) * part_gate
+    if GATED or CORRECTS:
+        dbeta += tile.to(tl.int64) * part_gate
+    at_S = d[:, None] * V + e[None, :]
+    in_S = (d < D)[:, None] & (e < V)[None, :]
+    lower, below = c[:, None] >= c[None, :], c[:, None] > c[None, :]
+    dS = tl.zeros((BD, BV), tl.float32)
+    dz = tl.zeros((BD,), tl.float32)
+    if STATE_OUT:
+        dS = tl.load(dS_out + bh * D * V + at_S, mask=in_S, other=0.0)
+        if DIVIDES:
+            # What comes in from outside is no tile's part, so the first takes it.
+            dz = tl.load(dz_out + bh * D + d, mask=(d < D) & (tile == 0), other=0.0)
+    chunks = (T + C - 1) // C
+    for n in range(0, chunks):
+        chunk = chunks - 1 - n
+        t = chunk * C
+        live = t + c < T
+        rows = (bh // H * T + t + c) * H + bh % H
+        at_v = rows[:, None] * V + e[None, :]
+        in_v = live[:, None] & (e < V)[None, :]
+        at = bh * chunks + chunk
+        S = tl.load(S_kept + at * D * V + at_S, mask=in_S, other=0.0)
+        if DIVIDES:
+            z = tl.load(z_kept + at * D + d, mask=d < D, other=0.0)
+        P = features(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)
+        values = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
+        if DECAYS or GATED:
+            a = decay_of(alpha, beta, rows, live, GATED)
+            gamma, since = between(a, C), tl.cumprod(a, 0)
+            left, across = last_of(gamma, C), last_of(since, C)
+        if GATED or CORRECTS:
+            b = tl.load(beta + rows, mask=live, other=0.0)
+
+        # What the chunk wrote: near it found in the chunk, far in the state.
+        U = values
+        if CORRECTS:
+            near = tl.where(below, product(P, tl.trans(P), DOT), 0.0)
+            far = product(P, S, DOT)
+            gram, found = near, far
+            if DECAYS:
+                gram, found = gamma * near, since[:, None] * far
+            if DIVIDES:
+                r = retrieval(P, z, C)
+                gram, found = r[:, None] * gram, r[:, None] * found
+            A = inverse(b[:, None] * gram, C, SOLVE)
+            U = product(A, b[:, None] * (values - found), DOT)
+        elif GATED:
+            U = b[:, None] * values
+
+        # Of what was read.
+        Q = features(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
+        dN, dy = output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES)
+        scores = tl.where(lower, product(Q, tl.trans(P), DOT), 0.0)
+        dscores = product(dN, tl.trans(U), DOT)
+        dQ = product(dN, tl.trans(S), DOT)
+        dP = product(U, tl.trans(dS), DOT)
+        dU = product(P, dS, DOT)
+        if DIVIDES:
+            ones = tl.full((C,), 1.0, tl.float32)
+            if GATED:
+                ones = b
+            dscores += dy[:, None] * ones[None, :]
+            dQ += dy[:, None] * z[None, :]
+            dP += ones[:, None] * dz[None, :]
+            dones = tl.sum(P * dz[None, :], 1)
+        dscores = tl.where(lower, dscores, 0.0)
+        dlate = dN
+        if DECAYS or GATED:
+            M = dscores * scores
+            dsince, dleft = tl.sum(dQ * Q, 1), tl.sum(dP * P, 1)
+            dacross = tl.sum(S * dS)
+            if DIVIDES:
+                dacross += tl.sum(z * dz)
+                dones = left * dones
+            scores, dscores = scores * gamma, dscores * gamma
+            dQ, dP, dU = since[:, None] * dQ, left[:, None] * dP, left[:, None] * dU
+            dlate = since[:, None] * dN
+        dU += product(tl.trans(scores), dN, DOT)
+        dQ += product(dscores, P, DOT)
+        gradient(dQ, q, rows, live, dq, projection, K, D, BK, BD, QUERY_MAP, SCALE, DOT)
+        dP += product(tl.trans(dscores), Q, DOT)
+
+        # Of what was written.
+        dV = dU
+        if GATED:
+            db = tl.sum(dU * values, 1)
+            dV = b[:, None] * dU
+            if DIVIDES:
+                db += dones + tl.sum(dy[:, None] * scores, 0)
+        if CORRECTS:
+            dW = product(tl.trans(A), dU, DOT)
+            dV = b[:, None] * dW
+            dL = -tl.where(below, product(dW, tl.trans(U), DOT), 0.0)
+            inside = tl.sum(dL * gram, 1)
+            db = inside + tl.sum(dW * (values - found), 1)
+            dgram = b[:, None] * dL
+            dfound = -dV
+            if DECAYS:
+                M += dgram * near
+                dsince += tl.sum(dfound * far, 1)
+                dgram, dfound = dgram * gamma, since[:, None] * dfound
+            if DIVIDES:
+                dseen = -r * (b * inside + tl.sum(dfound * found, 1))
+                dgram, dfound = r[:, None] * dgram, r[:, None] * dfound
+                dgram += tl.where(below, dseen[:, None], 0.0)
+                dP += dseen[:, None] * z[None, :]
+                dz += tl.sum(dseen[:, None] * P, 0)
+            dP += product(dfound, tl.trans(S), DOT) + product(dgram + tl.trans(dgram), P, DOT)
+        tl.store(dv + at_v, cast(dV, dv.dtype.element_ty), mask=in_v)
+        gradient(dP, k, rows, live, dk, projection, K, D, BK, BD, MAP, SCALE, DOT)
+
+        if DECAYS or GATED:
+            # One token before: Γ[t − 1, j] and γ_{t − 1}.
+            a = decay_of(alpha, beta, rows - H, live & (c > 0), GATED)
+            gamma_before = between(a, C, 1)
+            since_before = tl.cumprod(a, 0)
+            da = left * (tl.sum(dleft[None, :] * gamma_before, 1) + dacross * since_before)
+            through = product(M, tl.trans(gamma_before), "ieee" if DOT == "ieee" else "tf32")
+            through += dsince[:, None] * since_before[None, :]
+            da += tl.sum(gamma * through, 0)
+            dS = across * dS
+            if DIVIDES:
+                dz = across * dz
+                dy = since * dy
+            if GATED:
+                db -= da
+            else:
+                tl.store(dalpha + rows, da, mask=live)
+        if GATED or CORRECTS:
+            tl.store(dbeta + rows, db, mask=live)
+        if DIVIDES:
+            dz += tl.sum(dy[:, None] * Q, 0)
+        dS += product(tl.trans(Q), dlate, DOT)
+        if CORRECTS:
+            dS += product(tl.trans(P), dfound, DOT)
+    if STATE_IN:
+        tl.store(dS_in + bh * D * V + at_S, dS, mask=in_S)
+        if DIVIDES:
+            tl.store(dz_in + tile.to(tl.int64) * part_z + bh * D + d, dz, mask=d < D)
