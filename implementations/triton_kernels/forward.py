@@ -83,18 +83,19 @@ def fwp_chunk_forward(
         read += product(scores, U, DOT)
         if DIVIDES:
             seen = tl.sum(Q * z[None, :], 1)
-            written, scores_of_ones = P, scores
-            if DECAYS or GATED:
-                seen, z, written = since * seen, across * z, left[:, None] * P
+        if DECAYS or GATED:
+            P, S = left[:, None] * P, across * S
+        if DIVIDES:
+            ones = tl.full((C,), 1.0, tl.float32)
             if GATED:
-                written, scores_of_ones = b[:, None] * written, scores * b[None, :]
-            seen += tl.sum(scores_of_ones, 1) + EPSILON
+                ones = b
+            if DECAYS or GATED:
+                seen, z = since * seen, across * z
+            seen += tl.sum(scores * ones[None, :], 1) + EPSILON
             read = read / seen[:, None]
             tl.store(y + rows, seen, mask=live & (tile == 0))
-            z += tl.sum(written, 0)
+            z += tl.sum(ones[:, None] * P, 0)
         tl.store(o + at_v, cast(read, o.dtype.element_ty), mask=in_v)
-        if DECAYS or GATED:
-            S, U = across * S, left[:, None] * U
         S += product(tl.trans(P), U, DOT)
     if STATE_OUT:
         tl.store(S_out + bh * D * V + at_S, S, mask=in_S)

@@ -114,7 +114,6 @@ def fwp_chunk_backward(
             dP += ones[:, None] * dz[None, :]
             dones = tl.sum(P * dz[None, :], 1)
         dscores = tl.where(lower, dscores, 0.0)
-        dlate = dN
         if DECAYS or GATED:
             M = dscores * scores
             dsince, dleft = tl.sum(dQ * Q, 1), tl.sum(dP * P, 1)
@@ -124,7 +123,6 @@ def fwp_chunk_backward(
                 dones = left * dones
             scores, dscores = scores * gamma, dscores * gamma
             dQ, dP, dU = since[:, None] * dQ, left[:, None] * dP, left[:, None] * dU
-            dlate = since[:, None] * dN
         dU += product(tl.trans(scores), dN, DOT)
         dQ += product(dscores, P, DOT)
         gradient(dQ, q, rows, live, dq, projection, K, D, BK, BD, QUERY_MAP, SCALE, DOT)
@@ -168,10 +166,8 @@ def fwp_chunk_backward(
             through = product(M, tl.trans(gamma_before), "ieee" if DOT == "ieee" else "tf32")
             through += dsince[:, None] * since_before[None, :]
             da += tl.sum(gamma * through, 0)
-            dS = across * dS
-            if DIVIDES:
-                dz = across * dz
-                dy = since * dy
+            # On Q', not on dN: without a norm that divides dN is exact in the dtype of the products.
+            Q, dS, dz = since[:, None] * Q, across * dS, across * dz
             if GATED:
                 db -= da
             else:
@@ -180,7 +176,7 @@ def fwp_chunk_backward(
             tl.store(dbeta + rows, db, mask=live)
         if DIVIDES:
             dz += tl.sum(dy[:, None] * Q, 0)
-        dS += product(tl.trans(Q), dlate, DOT)
+        dS += product(tl.trans(Q), dN, DOT)
         if CORRECTS:
             dS += product(tl.trans(P), dfound, DOT)
     if STATE_IN:
