@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from fwpbench.implementations.triton_kernels.backward import (
     fwp_sum_backward_kv,
     fwp_sum_backward_q,
 )
-from fwpbench.implementations.triton_kernels.forward import fwp_sum_forward
-from fwpbench.implementations.triton_kernels.plan import Plan, launch_options, plan
+from fwpbench.implementations.triton_kernels.forward import fwp_chunk_forward
+from fwpbench.implementations.triton_kernels.plan import Plan, plan
+from fwpbench.implementations.triton_kernels.reverse_sweep import fwp_chunk_backward
 from fwpbench.operators.problem import Problem
 
-KERNELS = (fwp_sum_forward, fwp_sum_backward_q, fwp_sum_backward_kv)
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
@@ -58,19 +59,28 @@ class Driver:
         return True
 
 
-def compiled(kernel: Any, problem: Problem) -> Any:
-    constants = plan(problem)
-    names = kernel.arg_names[: -len(vars(constants))]
-    arguments = [argument(name, problem, constants) for name in names]
-    return kernel.warmup(*arguments, **vars(constants), **launch_options(constants), grid=(1,))
+def kernels(problem: Problem) -> Iterator[tuple[Any, Plan]]:
+    """The kernels of the problem's direction, each with its constants."""
+    yield fwp_chunk_forward, plan(problem, keeps=problem.backward)
+    if problem.backward:
+        sweeps = (fwp_sum_backward_q, fwp_sum_backward_kv)
+        for kernel in sweeps if problem.rule == "sum" else (fwp_chunk_backward,):
+            yield kernel, plan(problem, backward=True)
 
 
-def argument(name: str, problem: Problem, constants: Plan) -> Any:
+def compiled(kernel: Any, problem: Problem, p: Plan) -> Any:
+    constants = {name: value for name, value in vars(p).items() if name in kernel.arg_names}
+    names = [name for name in kernel.arg_names if name not in constants]
+    arguments = [argument(name, problem, p) for name in names]
+    return kernel.warmup(*arguments, **constants, num_warps=p.warps, num_stages=1, grid=(1,))
+
+
+def argument(name: str, problem: Problem, p: Plan) -> Any:
     if name in ("T", "H"):
         return 1024 if name == "T" else 16
-    if name in ("part", "part_z"):
+    if name in ("part", "part_gate", "part_z"):
         return 1 << 20
-    in_parts = name in ("dq", "dk") and constants.tiles > 1
+    in_parts = name in ("dq", "dk") and p.tiles > 1
     if name in ("q", "k", "v", "o", "do", "dq", "dk", "dv") and not in_parts:
         return MockTensor(problem.torch_dtype)
     return MockTensor(torch.float32)
@@ -91,9 +101,10 @@ def resources(binary: bytes) -> dict[str, int]:
 def main(arch: str, *problems: str) -> None:
     driver.set_active(Driver(int(arch)))
     for text in problems:
-        for kernel in KERNELS:
+        problem = Problem.parse(text)
+        for kernel, p in kernels(problem):
             start = time.perf_counter()
-            binary = compiled(kernel, Problem.parse(text))
+            binary = compiled(kernel, problem, p)
             said = {
                 "problem": text,
                 "kernel": kernel.fn.__name__,

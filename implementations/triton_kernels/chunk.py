@@ -36,14 +36,24 @@ def between(a, C: tl.constexpr, LATE: tl.constexpr = 0):
 
 
 @triton.jit
+def decayed_sums(M, later, C: tl.constexpr):
+    """Σ_{i ≥ t} Γ[i, t] M[i, j] for every t and j; `later` is α_{t + 1}.
+
+    By a scan of sum ← M + α·sum: as a product of matrices it spilled 0.6 to 2 KB of registers.
+    """
+    a = later[:, None] + tl.zeros((C, C), tl.float32)
+    return tl.associative_scan((a, M), 0, _joined, reverse=True)[1]
+
+
+@triton.jit
+def _joined(a, sum, b, M):
+    return a * b, b * sum + M
+
+
+@triton.jit
 def last_of(x, C: tl.constexpr):
-    """x[C − 1, :] of a [C, C], or x[C − 1] of a [C]."""
-    c = tl.arange(0, C)
-    if len(x.shape) == 2:
-        last = tl.sum(tl.where(c[:, None] == C - 1, x, 0.0), 0)
-    else:
-        last = tl.sum(tl.where(c == C - 1, x, 0.0), 0)
-    return last
+    """x[C − 1] of a [C]."""
+    return tl.sum(tl.where(tl.arange(0, C) == C - 1, x, 0.0), 0)
 
 
 @triton.jit

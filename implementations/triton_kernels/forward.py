@@ -61,12 +61,13 @@ def fwp_chunk_forward(
         if DECAYS or GATED:
             a = decay_of(alpha, beta, rows, live, GATED)
             gamma, since = between(a, C), tl.cumprod(a, 0)
-            left, across = last_of(gamma, C), last_of(since, C)
+            later = decay_of(alpha, beta, rows + H, live & (c + 1 < C) & (t + c + 1 < T), GATED)
+            left, across = tl.cumprod(later, 0, reverse=True), last_of(since, C)
         if GATED or CORRECTS:
             b = tl.load(beta + rows, mask=live, other=0.0)
         if CORRECTS:
-            N = tl.where(c[:, None] > c[None, :], product(P, tl.trans(P), DOT), 0.0)
             found = product(P, S, DOT)
+            N = tl.where(c[:, None] > c[None, :], product(P, tl.trans(P), DOT), 0.0)
             if DECAYS:
                 N, found = N * gamma, since[:, None] * found
             if DIVIDES:
@@ -76,8 +77,8 @@ def fwp_chunk_forward(
         elif GATED:
             U = b[:, None] * U
         Q = features(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
-        scores = tl.where(c[:, None] >= c[None, :], product(Q, tl.trans(P), DOT), 0.0)
         read = product(Q, S, DOT)
+        scores = tl.where(c[:, None] >= c[None, :], product(Q, tl.trans(P), DOT), 0.0)
         if DECAYS or GATED:
             scores, read = scores * gamma, since[:, None] * read
         read += product(scores, U, DOT)

@@ -24,6 +24,7 @@ from fwpbench.implementations.triton_kernels.backward import output_gradient
 from fwpbench.implementations.triton_kernels.chunk import (
     between,
     decay_of,
+    decayed_sums,
     inverse,
     last_of,
     retrieval,
@@ -77,15 +78,16 @@ def fwp_chunk_backward(
         if DECAYS or GATED:
             a = decay_of(alpha, beta, rows, live, GATED)
             gamma, since = between(a, C), tl.cumprod(a, 0)
-            left, across = last_of(gamma, C), last_of(since, C)
+            later = decay_of(alpha, beta, rows + H, live & (c + 1 < C) & (t + c + 1 < T), GATED)
+            left, across = tl.cumprod(later, 0, reverse=True), last_of(since, C)
         if GATED or CORRECTS:
             b = tl.load(beta + rows, mask=live, other=0.0)
 
         # What the chunk wrote: near it found in the chunk, far in the state.
         U = values
         if CORRECTS:
-            near = tl.where(below, product(P, tl.trans(P), DOT), 0.0)
             far = product(P, S, DOT)
+            near = tl.where(below, product(P, tl.trans(P), DOT), 0.0)
             gram, found = near, far
             if DECAYS:
                 gram, found = gamma * near, since[:, None] * far
@@ -100,11 +102,11 @@ def fwp_chunk_backward(
         # Of what was read.
         Q = features(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
         dN, dy = output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES)
-        scores = tl.where(lower, product(Q, tl.trans(P), DOT), 0.0)
-        dscores = product(dN, tl.trans(U), DOT)
         dQ = product(dN, tl.trans(S), DOT)
         dP = product(U, tl.trans(dS), DOT)
         dU = product(P, dS, DOT)
+        scores = tl.where(lower, product(Q, tl.trans(P), DOT), 0.0)
+        dscores = product(dN, tl.trans(U), DOT)
         if DIVIDES:
             ones = tl.full((C,), 1.0, tl.float32)
             if GATED:
@@ -163,9 +165,8 @@ def fwp_chunk_backward(
             gamma_before = between(a, C, 1)
             since_before = tl.cumprod(a, 0)
             da = left * (tl.sum(dleft[None, :] * gamma_before, 1) + dacross * since_before)
-            through = product(M, tl.trans(gamma_before), "ieee" if DOT == "ieee" else "tf32")
-            through += dsince[:, None] * since_before[None, :]
-            da += tl.sum(gamma * through, 0)
+            da += since_before * tl.sum(gamma * dsince[:, None], 0)
+            da += tl.sum(gamma_before * decayed_sums(M, later, C), 1)
             # On Q', not on dN: without a norm that divides dN is exact in the dtype of the products.
             Q, dS, dz = since[:, None] * Q, across * dS, across * dz
             if GATED:
