@@ -30,7 +30,10 @@ from fwpbench.implementations.triton_kernels.backward import (
 )
 from fwpbench.implementations.triton_kernels.forward import fwp_chunk_forward
 from fwpbench.implementations.triton_kernels.plan import Plan, plan
-from fwpbench.implementations.triton_kernels.reverse_sweep import fwp_chunk_backward
+from fwpbench.implementations.triton_kernels.reverse_sweep import (
+    fwp_chunk_backward_kv,
+    fwp_chunk_backward_q,
+)
 from fwpbench.operators.problem import Problem
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -63,8 +66,10 @@ def kernels(problem: Problem) -> Iterator[tuple[Any, Plan]]:
     """The kernels of the problem's direction, each with its constants."""
     yield fwp_chunk_forward, plan(problem, keeps=problem.backward)
     if problem.backward:
-        sweeps = (fwp_sum_backward_q, fwp_sum_backward_kv)
-        for kernel in sweeps if problem.rule == "sum" else (fwp_chunk_backward,):
+        pair = (fwp_chunk_backward_q, fwp_chunk_backward_kv)
+        if problem.rule == "sum":
+            pair = (fwp_sum_backward_q, fwp_sum_backward_kv)
+        for kernel in pair:
             yield kernel, plan(problem, backward=True)
 
 

@@ -16,7 +16,10 @@ from fwpbench.implementations.triton_kernels.backward import (
 )
 from fwpbench.implementations.triton_kernels.forward import fwp_chunk_forward
 from fwpbench.implementations.triton_kernels.plan import Plan, plan
-from fwpbench.implementations.triton_kernels.reverse_sweep import fwp_chunk_backward
+from fwpbench.implementations.triton_kernels.reverse_sweep import (
+    fwp_chunk_backward_kv,
+    fwp_chunk_backward_q,
+)
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
 from fwpbench.operators.state import State
@@ -89,23 +92,30 @@ class Chunked(torch.autograd.Function):
         q, k, v, alpha, beta, projection, S, z, S_kept, z_kept, o, y = ctx.saved_tensors
         do, dS_out, dz_out = map(_contiguous, (do, dS_out, dz_out))
         p, (_, T, H, _) = plan(ctx.problem, backward=True), v.shape
-        dq, dk, dalpha, dbeta, dz = (_parts(p, x) for x in (q, k, alpha, beta, z))
+        dq, dk, dz = (_parts(x, p.tiles) for x in (q, k, z))
+        # Both kernels have a part in the gradient of what decays.
+        dalpha = _parts(alpha, 2 * p.tiles)
+        dbeta = _parts(beta, 2 * p.tiles if p.GATED else p.tiles)
         dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
-        part_z = v.shape[0] * H * p.D
+        part, part_gate, part_z = k.numel(), k.numel() // p.K, v.shape[0] * H * p.D
         if S_kept is None:
-            _launch(
-                fwp_sum_backward_q, p, v, q, k, v, projection, S, z, o, y, do, dq, T, H, q.numel()
-            )
+            _launch(fwp_sum_backward_q, p, v, q, k, v, projection, S, z, o, y, do, dq, T, H, part)
             _launch(
                 fwp_sum_backward_kv, p, v,
-                q, k, v, projection, o, y, do, dS_out, dz_out, dk, dv, dS, dz,
-                T, H, k.numel(), part_z,
+                q, k, v, projection, o, y, do, dS_out, dz_out, dk, dv, dS, dz, T, H, part, part_z,
             )  # fmt: skip
         else:
+            decay = dbeta if p.GATED else dalpha
             _launch(
-                fwp_chunk_backward, p, v,
+                fwp_chunk_backward_q, p, v,
+                q, k, v, alpha, beta, projection, S_kept, z_kept, o, y, do,
+                dq, None if decay is None else decay[p.tiles :], T, H, part, part_gate,
+                chunks=S_kept.shape[2],
+            )  # fmt: skip
+            _launch(
+                fwp_chunk_backward_kv, p, v,
                 q, k, v, alpha, beta, projection, S_kept, z_kept, o, y, do, dS_out, dz_out,
-                dq, dk, dv, dalpha, dbeta, dS, dz, T, H, k.numel(), k.numel() // p.K, part_z,
+                dk, dv, dalpha, dbeta, dS, dz, T, H, part, part_gate, part_z,
             )  # fmt: skip
         return (
             None,
@@ -124,11 +134,11 @@ def _contiguous(x: Tensor | None) -> Any:
     return None if x is None else x.contiguous()
 
 
-def _parts(p: Plan, x: Tensor | None) -> Tensor | None:
-    """Room for each tile's part of a gradient; one part alone is the gradient itself."""
+def _parts(x: Tensor | None, parts: int) -> Tensor | None:
+    """Room for the parts of a gradient that blocks write; one part alone is the gradient itself."""
     if x is None:
         return None
-    return x.new_empty(p.tiles, *x.shape, dtype=x.dtype if p.tiles == 1 else torch.float32)
+    return x.new_empty(parts, *x.shape, dtype=x.dtype if parts == 1 else torch.float32)
 
 
 def _added(parts: Tensor | None, like: Tensor | None) -> Tensor | None:
@@ -137,14 +147,19 @@ def _added(parts: Tensor | None, like: Tensor | None) -> Tensor | None:
     return parts[0] if len(parts) == 1 else parts.sum(0).to(like.dtype)
 
 
-def _launch(kernel: Any, p: Plan, v: Tensor, *arguments: Tensor | int | None) -> None:
-    """One block a (batch, head) and tile of value columns; None stands for what is not there."""
+def _launch(
+    kernel: Any, p: Plan, v: Tensor, *arguments: Tensor | int | None, chunks: int = 1
+) -> None:
+    """One block a (batch, head), or chunk of it, and tile of value columns.
+
+    None stands for what is not there.
+    """
     constants = {name: value for name, value in vars(p).items() if name in kernel.arg_names}
     device: AbstractContextManager[Any] = nullcontext()
     if v.is_cuda:
         device = torch.cuda.device(v.device)
     with device:
         # Chunks loaded ahead would need as many registers again.
-        kernel[v.shape[0] * v.shape[2], p.tiles](
+        kernel[v.shape[0] * v.shape[2] * chunks, p.tiles](
             *arguments, **constants, num_warps=p.warps, num_stages=1
         )

@@ -36,13 +36,15 @@ def between(a, C: tl.constexpr, LATE: tl.constexpr = 0):
 
 
 @triton.jit
-def decayed_sums(M, later, C: tl.constexpr):
-    """Σ_{i ≥ t} Γ[i, t] M[i, j] for every t and j; `later` is α_{t + 1}.
+def through_decay(M, dsince, gamma, gamma_before, since_before, later, C: tl.constexpr):
+    """Σ_{i ≥ t > j} Γ[i, t] Γ[t − 1, j] M[i, j] for every t, and with γ and dγ as column 0 of Γ, M.
 
-    By a scan of sum ← M + α·sum: as a product of matrices it spilled 0.6 to 2 KB of registers.
+    `later` is α_{t + 1}. The sum over i is a scan of sum ← M + α·sum; as a product of matrices it
+    spilled 0.6 to 2 KB of registers.
     """
     a = later[:, None] + tl.zeros((C, C), tl.float32)
-    return tl.associative_scan((a, M), 0, _joined, reverse=True)[1]
+    sums = tl.associative_scan((a, M), 0, _joined, reverse=True)[1]
+    return tl.sum(gamma_before * sums, 1) + since_before * tl.sum(gamma * dsince[:, None], 0)
 
 
 @triton.jit
@@ -80,3 +82,26 @@ def retrieval(P, z, C: tl.constexpr):
     """r [C] = 1 / (z_{i−1}·k_i + ε), z the sum of all keys so far."""
     before = z[None, :] + tl.cumsum(P, 0) - P
     return 1.0 / (tl.sum(P * before, 1) + EPSILON)
+
+
+@triton.jit
+def corrected(
+    P, values, S, z, b, gamma, since, C: tl.constexpr, DECAYS: tl.constexpr,
+    DIVIDES: tl.constexpr, DOT: tl.constexpr, SOLVE: tl.constexpr,
+):  # fmt: skip
+    """U [C, BV] of the delta rule; and what its gradient needs: A, r, and what a token finds,
+    `near` in the chunk and `far` in the state, bare and as it is subtracted.
+    """
+    c = tl.arange(0, C)
+    # The widest product first: Triton splits what is chained as it splits the first, and a square
+    # of C by rows, of which 8 warps would each hold all.
+    far = product(P, S, DOT)
+    near = tl.where(c[:, None] > c[None, :], product(P, tl.trans(P), DOT), 0.0)
+    gram, found, r = near, far, b
+    if DECAYS:
+        gram, found = gamma * near, since[:, None] * far
+    if DIVIDES:
+        r = retrieval(P, z, C)
+        gram, found = r[:, None] * gram, r[:, None] * found
+    A = inverse(b[:, None] * gram, C, SOLVE)
+    return product(A, b[:, None] * (values - found), DOT), A, r, near, far, gram, found

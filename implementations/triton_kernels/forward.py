@@ -16,10 +16,9 @@ import triton.language as tl
 
 from fwpbench.implementations.triton_kernels.chunk import (
     between,
+    corrected,
     decay_of,
-    inverse,
     last_of,
-    retrieval,
 )
 from fwpbench.implementations.triton_kernels.features import EPSILON, features
 from fwpbench.implementations.triton_kernels.products import cast, product
@@ -63,17 +62,12 @@ def fwp_chunk_forward(
             gamma, since = between(a, C), tl.cumprod(a, 0)
             later = decay_of(alpha, beta, rows + H, live & (c + 1 < C) & (t + c + 1 < T), GATED)
             left, across = tl.cumprod(later, 0, reverse=True), last_of(since, C)
+        else:
+            gamma, since = 1.0, 1.0
         if GATED or CORRECTS:
             b = tl.load(beta + rows, mask=live, other=0.0)
         if CORRECTS:
-            found = product(P, S, DOT)
-            N = tl.where(c[:, None] > c[None, :], product(P, tl.trans(P), DOT), 0.0)
-            if DECAYS:
-                N, found = N * gamma, since[:, None] * found
-            if DIVIDES:
-                r = retrieval(P, z, C)
-                N, found = r[:, None] * N, r[:, None] * found
-            U = product(inverse(b[:, None] * N, C, SOLVE), b[:, None] * (U - found), DOT)
+            U = corrected(P, U, S, z, b, gamma, since, C, DECAYS, DIVIDES, DOT, SOLVE)[0]
         elif GATED:
             U = b[:, None] * U
         Q = features(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
