@@ -67,21 +67,24 @@ class Chunked(torch.autograd.Function):
             return v.new_empty(shape, dtype=torch.float32)
 
         o, y = torch.empty_like(v), new(B, T, H) if p.DIVIDES else None
-        S_out = z_out = S_kept = z_kept = None
+        S_out = z_out = S_kept = z_kept = A_kept = None
         if p.STATE_OUT:
             S_out, z_out = new(B, H, p.D, V), new(B, H, p.D) if p.DIVIDES else None
         if p.KEEPS:
             chunks = -(-T // p.C)
             S_kept = new(B, H, chunks, p.D, V)
             z_kept = new(B, H, chunks, p.D) if p.DIVIDES else None
+            A_kept = new(B, T, H, p.C) if p.CORRECTS else None
         _launch(
             fwp_chunk_forward, p, v,
-            q, k, v, alpha, beta, projection, S, z, o, y, S_out, z_out, S_kept, z_kept, T, H,
+            q, k, v, alpha, beta, projection, S, z,
+            o, y, S_out, z_out, S_kept, z_kept, A_kept, T, H,
         )  # fmt: skip
         ctx.problem = problem
         ctx.save_for_backward(
-            q, k, v, alpha, beta, projection, S, z, S_kept, z_kept, o if p.DIVIDES else None, y
-        )
+            q, k, v, alpha, beta, projection, S, z, S_kept, z_kept, A_kept,
+            o if p.DIVIDES else None, y,
+        )  # fmt: skip
         return o, S_out, z_out
 
     @staticmethod
@@ -89,7 +92,9 @@ class Chunked(torch.autograd.Function):
     def backward(
         ctx: Any, do: Tensor, dS_out: Tensor | None, dz_out: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        q, k, v, alpha, beta, projection, S, z, S_kept, z_kept, o, y = ctx.saved_tensors
+        q, k, v, alpha, beta, projection, S, z, S_kept, z_kept, A_kept, o, y = (
+            ctx.saved_tensors
+        )
         do, dS_out, dz_out = map(_contiguous, (do, dS_out, dz_out))
         p, (_, T, H, _) = plan(ctx.problem, backward=True), v.shape
         dq, dk, dz = (_parts(x, p.tiles) for x in (q, k, z))
@@ -108,13 +113,13 @@ class Chunked(torch.autograd.Function):
             decay = dbeta if p.GATED else dalpha
             _launch(
                 fwp_chunk_backward_q, p, v,
-                q, k, v, alpha, beta, projection, S_kept, z_kept, o, y, do,
+                q, k, v, alpha, beta, projection, S_kept, z_kept, A_kept, o, y, do,
                 dq, None if decay is None else decay[p.tiles :], T, H, part, part_gate,
                 chunks=S_kept.shape[2],
             )  # fmt: skip
             _launch(
                 fwp_chunk_backward_kv, p, v,
-                q, k, v, alpha, beta, projection, S_kept, z_kept, o, y, do, dS_out, dz_out,
+                q, k, v, alpha, beta, projection, S_kept, z_kept, A_kept, o, y, do, dS_out, dz_out,
                 dk, dv, dalpha, dbeta, dS, dz, T, H, part, part_gate, part_z,
             )  # fmt: skip
         return (

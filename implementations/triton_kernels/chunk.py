@@ -78,30 +78,32 @@ def inverse(N, C: tl.constexpr, SOLVE: tl.constexpr):
 
 
 @triton.jit
-def retrieval(P, z, C: tl.constexpr):
+def retrieval(P, z):
     """r [C] = 1 / (z_{i−1}·k_i + ε), z the sum of all keys so far."""
     before = z[None, :] + tl.cumsum(P, 0) - P
     return 1.0 / (tl.sum(P * before, 1) + EPSILON)
 
 
 @triton.jit
-def corrected(
-    P, values, S, z, b, gamma, since, C: tl.constexpr, DECAYS: tl.constexpr,
-    DIVIDES: tl.constexpr, DOT: tl.constexpr, SOLVE: tl.constexpr,
-):  # fmt: skip
-    """U [C, BV] of the delta rule; and what its gradient needs: A, r, and what a token finds,
-    `near` in the chunk and `far` in the state, bare and as it is subtracted.
-    """
-    c = tl.arange(0, C)
-    # The widest product first: Triton splits what is chained as it splits the first, and a square
-    # of C by rows, of which 8 warps would each hold all.
-    far = product(P, S, DOT)
-    near = tl.where(c[:, None] > c[None, :], product(P, tl.trans(P), DOT), 0.0)
-    gram, found, r = near, far, b
+def found_in_state(
+    far, P, z, b, since, C: tl.constexpr, DECAYS: tl.constexpr, DIVIDES: tl.constexpr
+):
+    """What the delta rule takes off the values, of `far` = P S; and r, which is b where it is 1."""
+    found, r = far, b
     if DECAYS:
-        gram, found = gamma * near, since[:, None] * far
+        found = since[:, None] * far
     if DIVIDES:
-        r = retrieval(P, z, C)
-        gram, found = r[:, None] * gram, r[:, None] * found
-    A = inverse(b[:, None] * gram, C, SOLVE)
-    return product(A, b[:, None] * (values - found), DOT), A, r, near, far, gram, found
+        r = retrieval(P, z)
+        found = r[:, None] * far
+    return found, r
+
+
+@triton.jit
+def found_in_chunk(near, r, gamma, DECAYS: tl.constexpr, DIVIDES: tl.constexpr):
+    """The same of `near` = tril(P Pᵀ, −1), with which it is what A inverts."""
+    gram = near
+    if DECAYS:
+        gram = gamma * near
+    if DIVIDES:
+        gram = r[:, None] * near
+    return gram

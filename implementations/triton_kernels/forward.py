@@ -16,8 +16,10 @@ import triton.language as tl
 
 from fwpbench.implementations.triton_kernels.chunk import (
     between,
-    corrected,
     decay_of,
+    found_in_chunk,
+    found_in_state,
+    inverse,
     last_of,
 )
 from fwpbench.implementations.triton_kernels.features import EPSILON, features
@@ -26,7 +28,7 @@ from fwpbench.implementations.triton_kernels.products import cast, product
 
 @triton.jit
 def fwp_chunk_forward(
-    q, k, v, alpha, beta, projection, S_in, z_in, o, y, S_out, z_out, S_kept, z_kept, T, H,
+    q, k, v, alpha, beta, projection, S_in, z_in, o, y, S_out, z_out, S_kept, z_kept, A_kept, T, H,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
     MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
@@ -45,7 +47,7 @@ def fwp_chunk_forward(
         S = tl.load(S_in + bh * D * V + at_S, mask=in_S, other=0.0)
         if DIVIDES:
             z = tl.load(z_in + bh * D + d, mask=d < D, other=0.0)
-    for t in range(0, T, C):
+    for t in tl.range(0, T, C, disable_licm=True):
         live = t + c < T
         rows = (bh // H * T + t + c) * H + bh % H
         at_v = rows[:, None] * V + e[None, :]
@@ -67,7 +69,17 @@ def fwp_chunk_forward(
         if GATED or CORRECTS:
             b = tl.load(beta + rows, mask=live, other=0.0)
         if CORRECTS:
-            U = corrected(P, U, S, z, b, gamma, since, C, DECAYS, DIVIDES, DOT, SOLVE)[0]
+            # The widest product first: Triton splits what is chained among the warps as it splits
+            # the first, and of a square of C they would split the rows, fewer than they are.
+            found = product(P, S, DOT)
+            near = tl.where(c[:, None] > c[None, :], product(P, tl.trans(P), DOT), 0.0)
+            found, r = found_in_state(found, P, z, b, since, C, DECAYS, DIVIDES)
+            gram = found_in_chunk(near, r, gamma, DECAYS, DIVIDES)
+            A = inverse(b[:, None] * gram, C, SOLVE)
+            if KEEPS:
+                in_A = live[:, None] & (tile == 0)
+                tl.store(A_kept + rows[:, None] * C + c[None, :], A, mask=in_A)
+            U = product(A, b[:, None] * (U - found), DOT)
         elif GATED:
             U = b[:, None] * U
         Q = features(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)

@@ -1,7 +1,7 @@
 """The backward kernels of the rules that decay or correct.
 
-S at each chunk's start was kept by the forward kernel; what else the chunk had is computed anew
-(forward.py has the formulas). With W = β(V − r γ K'S), U = A W, L = A⁻¹ and dN, dy as in
+S at each chunk's start was kept by the forward kernel, and A, which is far smaller; what else the
+chunk had is computed anew (forward.py has the formulas). With W = β(V − r γ K'S), U = A W, L = A⁻¹ and dN, dy as in
 backward.py, the gradients, dS and dz being those of the state after the chunk:
     dQ' = tril(Γ∘dN Uᵀ) K' + γ dN Sᵀ
     dU = tril(Γ∘Q'K'ᵀ)ᵀ dN + Γ_C∘K'dS      dW = Aᵀ dU      dL = −tril(dW Uᵀ, −1)
@@ -25,8 +25,9 @@ import triton.language as tl
 from fwpbench.implementations.triton_kernels.backward import output_gradient
 from fwpbench.implementations.triton_kernels.chunk import (
     between,
-    corrected,
     decay_of,
+    found_in_chunk,
+    found_in_state,
     last_of,
     through_decay,
 )
@@ -36,12 +37,12 @@ from fwpbench.implementations.triton_kernels.products import cast, product
 
 @triton.jit
 def fwp_chunk_backward_q(
-    q, k, v, alpha, beta, projection, S_kept, z_kept, o, y, do, dq, dgate, T, H, part, part_gate,
+    q, k, v, alpha, beta, projection, S_kept, z_kept, A_kept, o, y, do, dq, dgate, T, H, part, part_gate,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
     MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
     DECAYS: tl.constexpr, GATED: tl.constexpr, CORRECTS: tl.constexpr,
-    STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, DOT: tl.constexpr, SOLVE: tl.constexpr,
+    STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     chunks = (T + C - 1) // C
     # The chunk that `at` counts: all of a head one after the other.
@@ -67,7 +68,10 @@ def fwp_chunk_backward_q(
     if GATED or CORRECTS:
         b = tl.load(beta + rows, mask=live, other=0.0)
     if CORRECTS:
-        U = corrected(P, U, S, z, b, gamma, since, C, DECAYS, DIVIDES, DOT, SOLVE)[0]
+        A = tl.load(A_kept + rows[:, None] * C + c[None, :], mask=live[:, None], other=0.0)
+        found = product(P, S, DOT)
+        found = found_in_state(found, P, z, b, since, C, DECAYS, DIVIDES)[0]
+        U = product(A, b[:, None] * (U - found), DOT)
     elif GATED:
         U = b[:, None] * U
     dN, dy = output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES)
@@ -98,13 +102,13 @@ def fwp_chunk_backward_q(
 
 @triton.jit
 def fwp_chunk_backward_kv(
-    q, k, v, alpha, beta, projection, S_kept, z_kept, o, y, do, dS_out, dz_out,
+    q, k, v, alpha, beta, projection, S_kept, z_kept, A_kept, o, y, do, dS_out, dz_out,
     dk, dv, dalpha, dbeta, dS_in, dz_in, T, H, part, part_gate, part_z,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
     MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
     DECAYS: tl.constexpr, GATED: tl.constexpr, CORRECTS: tl.constexpr,
-    STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, DOT: tl.constexpr, SOLVE: tl.constexpr,
+    STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     bh, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
     c, d, e = tl.arange(0, C), tl.arange(0, BD), tile * BV + tl.arange(0, BV)
@@ -124,7 +128,7 @@ def fwp_chunk_backward_kv(
             # What comes in from outside is no tile's part, so the first takes it.
             dz = tl.load(dz_out + bh * D + d, mask=(d < D) & (tile == 0), other=0.0)
     chunks = (T + C - 1) // C
-    for n in range(0, chunks):
+    for n in tl.range(0, chunks, disable_licm=True):
         chunk = chunks - 1 - n
         t = chunk * C
         live = t + c < T
@@ -148,9 +152,12 @@ def fwp_chunk_backward_kv(
             b = tl.load(beta + rows, mask=live, other=0.0)
         U = values
         if CORRECTS:
-            U, A, r, near, far, gram, found = corrected(
-                P, values, S, z, b, gamma, since, C, DECAYS, DIVIDES, DOT, SOLVE
-            )
+            A = tl.load(A_kept + rows[:, None] * C + c[None, :], mask=live[:, None], other=0.0)
+            far = product(P, S, DOT)
+            near = tl.where(below, product(P, tl.trans(P), DOT), 0.0)
+            found, r = found_in_state(far, P, z, b, since, C, DECAYS, DIVIDES)
+            gram = found_in_chunk(near, r, gamma, DECAYS, DIVIDES)
+            U = product(A, b[:, None] * (values - found), DOT)
         elif GATED:
             U = b[:, None] * values
 
