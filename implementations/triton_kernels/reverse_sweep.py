@@ -161,32 +161,43 @@ def fwp_chunk_backward_kv(
         elif GATED:
             U = b[:, None] * values
 
-        # Through what was read.
-        Q = features(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
-        dN, dy = output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES)
+        # Through the state and what was read.
         dP = product(U, tl.trans(dS), DOT)
-        dU = product(P, dS, DOT)
-        scores = tl.where(lower, product(Q, tl.trans(P), DOT), 0.0)
-        dscores = product(dN, tl.trans(U), DOT)
         if DIVIDES:
             ones = tl.full((C,), 1.0, tl.float32)
             if GATED:
                 ones = b
+                db = left * tl.sum(P * dz[None, :], 1)
             dP += ones[:, None] * dz[None, :]
-            dscores += dy[:, None] * ones[None, :]
-        dscores = tl.where(lower, dscores, 0.0)
         if DECAYS or GATED:
             dleft, dacross = tl.sum(dP * P, 1), tl.sum(S * dS)
             if DIVIDES:
                 dacross += tl.sum(z * dz)
+            # One token before: Γ[t − 1, j] and γ_{t − 1}.
+            a = decay_of(alpha, beta, rows - H, live & (c > 0), GATED)
+            gamma_before, since_before = between(a, C, 1), tl.cumprod(a, 0)
+            da = left * (tl.sum(dleft[None, :] * gamma_before, 1) + dacross * since_before)
+            dP = left[:, None] * dP
+        dU = product(P, dS, DOT)
+        if DECAYS or GATED:
+            dU = left[:, None] * dU
+        Q = features(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
+        dN, dy = output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES)
+        scores = tl.where(lower, product(Q, tl.trans(P), DOT), 0.0)
+        dscores = product(dN, tl.trans(U), DOT)
+        if DIVIDES:
+            dscores += dy[:, None] * ones[None, :]
+        dscores = tl.where(lower, dscores, 0.0)
+        if DECAYS or GATED:
             scores, dscores = scores * gamma, dscores * gamma
-            dP, dU = left[:, None] * dP, left[:, None] * dU
         dP += product(tl.trans(dscores), Q, DOT)
         dU += product(tl.trans(scores), dN, DOT)
         if GATED:
-            db = tl.sum(dU * values, 1)
+            found_by_values = tl.sum(dU * values, 1) - da
             if DIVIDES:
-                db += left * tl.sum(P * dz[None, :], 1) + tl.sum(dy[:, None] * scores, 0)
+                db += found_by_values + tl.sum(dy[:, None] * scores, 0)
+            else:
+                db = found_by_values
 
         # Of the state, which nothing below needs as it was after the chunk.
         if DECAYS or GATED:
@@ -208,7 +219,10 @@ def fwp_chunk_backward_kv(
             db = inside + tl.sum(dW * (values - found), 1)
             dgram, dfound = b[:, None] * dL, -dV
             if DECAYS:
-                M, dsince = dgram * near, tl.sum(dfound * far, 1)
+                dsince = tl.sum(dfound * far, 1)
+                da += through_decay(
+                    dgram * near, dsince, gamma, gamma_before, since_before, later, C
+                )
                 dgram, dfound = dgram * gamma, since[:, None] * dfound
             if DIVIDES:
                 dseen = -r * (b * inside + tl.sum(dfound * found, 1))
@@ -220,19 +234,8 @@ def fwp_chunk_backward_kv(
             dS += product(tl.trans(P), dfound, DOT)
         tl.store(dv + at_v, cast(dV, dv.dtype.element_ty), mask=in_v)
         gradient(dP, k, rows, live, dk, projection, K, D, BK, BD, MAP, SCALE, DOT)
-
-        # Of the gates.
-        if DECAYS or GATED:
-            # One token before: Γ[t − 1, j] and γ_{t − 1}.
-            a = decay_of(alpha, beta, rows - H, live & (c > 0), GATED)
-            gamma_before, since_before = between(a, C, 1), tl.cumprod(a, 0)
-            da = left * (tl.sum(dleft[None, :] * gamma_before, 1) + dacross * since_before)
-            if CORRECTS:
-                da += through_decay(M, dsince, gamma, gamma_before, since_before, later, C)
-            if GATED:
-                db -= da
-            else:
-                tl.store(dalpha + rows, da, mask=live)
+        if DECAYS:
+            tl.store(dalpha + rows, da, mask=live)
         if GATED or CORRECTS:
             tl.store(dbeta + rows, db, mask=live)
     if STATE_IN:
