@@ -28,15 +28,63 @@ RULES = {
 DOTS = {"fp32": "ieee", "bf16": "bf16", "fp16": "tf32"}
 #: What solves for the delta rule's A: float32, in three products where there are tensor cores.
 SOLVES = {"fp32": "ieee", "bf16": "tf32x3", "fp16": "tf32x3"}
-BLOCKS = {
+#: Tokens a chunk, value columns a block at most, and warps, for φ up to a width: of what was
+#: compiled for sm_90, a large one without spilled registers (tests/test_triton_compile.py). What is
+#: not here spilled in all that was tried.
+Blocks = dict[str, dict[int, tuple[int, int, int]]]
+SUM: Blocks = {
+    "fp32": {64: (16, 16, 8)},
+    "bf16": {64: (64, 64, 8), 128: (32, 64, 8), 256: (16, 16, 8)},
+    "fp16": {64: (16, 16, 8), 128: (16, 16, 8)},
+}
+SUM_BACKWARD: Blocks = {
     "fp32": {64: (16, 16, 8)},
     "bf16": {64: (32, 32, 8), 128: (16, 32, 8), 256: (16, 16, 8)},
     "fp16": {64: (16, 16, 8), 128: (16, 16, 8)},
 }
-LARGEST_D = {dtype: max(blocks) for dtype, blocks in BLOCKS.items()}
-#: DPFP's gradient multiplies by two tiles [BD, BK] of ones in shared memory.
+DECAY: Blocks = {
+    "fp32": {64: (16, 32, 8)},
+    "bf16": {64: (32, 64, 8), 128: (16, 64, 8)},
+    "fp16": {64: (16, 32, 8)},
+}
+DECAY_BACKWARD: Blocks = {
+    "fp32": {64: (16, 32, 8)},
+    "bf16": {64: (16, 64, 8), 128: (16, 32, 8)},
+    "fp16": {64: (16, 32, 8)},
+}
+DELTA: Blocks = {
+    "fp32": {32: (16, 16, 8)},
+    "bf16": {64: (32, 64, 8), 128: (16, 64, 8)},
+    "fp16": {64: (16, 32, 8)},
+}
+DELTA_BACKWARD: Blocks = {
+    "fp32": {32: (16, 16, 8)},
+    "bf16": {64: (16, 64, 8), 128: (16, 16, 8)},
+    "fp16": {64: (16, 32, 8)},
+}
+#: Forward and backward.
+BLOCKS = {
+    "sum": (SUM, SUM_BACKWARD),
+    "decay": (DECAY, DECAY_BACKWARD),
+    "gated": (DECAY, DECAY_BACKWARD),
+    "delta": (DELTA, DELTA_BACKWARD),
+    "gated-delta": (DELTA, DELTA_BACKWARD),
+}
+#: DPFP's gradient multiplies by two tiles [BD, BK] of ones in shared memory, and in fp32 holds them.
 LARGEST_DPFP = 128
+LARGEST_DPFP_GATED_DELTA_FP32 = 16
 LARGEST_K = LARGEST_V = 256
+
+
+def largest_D(problem: Problem) -> int:
+    """The widest φ that has a layout both ways, for what goes forward may have to go back."""
+    p = problem
+    widest = min(max(blocks[p.dtype]) for blocks in BLOCKS[p.rule])
+    if p.phi in MAPS:
+        return widest
+    if (p.rule, p.dtype) == ("gated-delta", "fp32"):
+        return LARGEST_DPFP_GATED_DELTA_FP32
+    return min(widest, LARGEST_DPFP)
 
 
 @dataclass(frozen=True)
@@ -71,21 +119,28 @@ class Plan:
 
 
 def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Plan:
-    """For the forward kernel, or the `backward` ones; `keeps` the state at the chunks of backward.
+    """Of the forward kernel or, with `backward`, of both backward ones.
+
+    A forward kernel that `keeps` what the backward ones need has chunks as long as theirs.
     """
     p = problem
     scale, divides = NORMS[p.norm]
     decays, gated, corrects = RULES[p.rule]
     BD = _power_of_two(p.D)
-    C, most, warps = _block(p.dtype, BD)
+    forward_blocks, backward_blocks = (_blocks(at[p.dtype], BD) for at in BLOCKS[p.rule])
+    # Without decay or correction the gradients need no state but the first and the last.
+    keeps = keeps and p.rule != "sum"
+    C, most, warps = backward_blocks if backward else forward_blocks
+    if keeps:
+        C = backward_blocks[0]
     MAP = p.phi if p.phi in MAPS else "dpfp"
     BK = _power_of_two(p.K)
     return Plan(
         K=p.K,
         V=p.V,
         D=p.D,
-        # Narrower than a quarter of BD, the product that gathers DPFP's gradient spilled.
-        BK=max(BK, BD // 4) if MAP == "dpfp" else BK,
+        # Narrower, the product that gathers DPFP's gradient spilled: all warps held all of it.
+        BK=max(BK, BD // 4 if p.rule == "sum" else min(BD, 64)) if MAP == "dpfp" else BK,
         BV=min(_power_of_two(p.V), most),
         BD=BD,
         C=C,
@@ -96,8 +151,7 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         DECAYS=decays,
         GATED=gated,
         CORRECTS=corrects,
-        # Without decay or correction the gradients need no state but the first and the last.
-        KEEPS=keeps and p.rule != "sum",
+        KEEPS=keeps,
         STATE_IN=p.state_in,
         STATE_OUT=p.state_out,
         DOT=DOTS[p.dtype],
@@ -106,9 +160,8 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
     )
 
 
-def _block(dtype: str, BD: int) -> tuple[int, int, int]:
-    blocks = BLOCKS[dtype]
-    return blocks[min(width for width in blocks if width >= BD)]
+def _blocks(by_width: dict[int, tuple[int, int, int]], BD: int) -> tuple[int, int, int]:
+    return by_width[min(width for width in by_width if width >= BD)]
 
 
 def _power_of_two(size: int) -> int:

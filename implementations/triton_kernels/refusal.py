@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from fwpbench.implementations.triton_kernels.plan import (
     DOTS,
-    LARGEST_D,
-    LARGEST_DPFP,
     LARGEST_K,
     LARGEST_V,
     MAPS,
     NORMS,
     RULES,
+    largest_D,
 )
 from fwpbench.operators.problem import Problem
 
@@ -36,10 +35,9 @@ def cannot(problem: Problem) -> str | None:
     for axis, size, most in (("K", p.K, LARGEST_K), ("V", p.V, LARGEST_V)):
         if size > most:
             return f"{axis} = {size}: its kernels are checked up to {most}"
-    most = LARGEST_D[p.dtype] if p.phi in MAPS else min(LARGEST_D[p.dtype], LARGEST_DPFP)
-    if most < p.D:
+    if (most := largest_D(p)) < p.D:
         return (
-            f"{p.phi} makes K = {p.K} to D = {p.D}, and in {p.dtype} its kernels have no layout "
-            f"for more than {most} that fits into a block"
+            f"{p.phi} makes K = {p.K} to D = {p.D}, and in {p.dtype} its kernels of {p.rule} have "
+            f"no layout for more than {most} that fits into a block"
         )
     return None
