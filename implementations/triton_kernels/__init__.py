@@ -1,9 +1,11 @@
 """Fused Triton kernels: φ, the normalisation and the state of a head inside one block.
 
-One launch forward and two backward; nothing as wide as φ is written to memory except the state that
-goes out. So far the rule sum. The same source runs on a CPU under TRITON_INTERPRET=1, slowly, for
-tests. No GPU has run it yet: it is checked by Triton's interpreter, which does not round to tf32,
-and by compiling for sm_90 (`make interpret`), and no speed is claimed.
+One launch forward and two backward, for the rules sum, decay, gated, delta and gated-delta. Nothing
+as wide as φ is written to memory except states: the one that goes out and, where a backward will
+follow for a rule that decays or corrects, one a chunk. The same source runs on a CPU under
+TRITON_INTERPRET=1, slowly, for tests. No GPU has run it yet: it is checked by Triton's interpreter,
+which does not round to tf32, and by compiling for sm_90 (`make interpret`), and no speed is
+claimed.
 """
 
 from __future__ import annotations

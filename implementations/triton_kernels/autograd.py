@@ -92,9 +92,7 @@ class Chunked(torch.autograd.Function):
     def backward(
         ctx: Any, do: Tensor, dS_out: Tensor | None, dz_out: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        q, k, v, alpha, beta, projection, S, z, S_kept, z_kept, A_kept, o, y = (
-            ctx.saved_tensors
-        )
+        q, k, v, alpha, beta, projection, S, z, S_kept, z_kept, A_kept, o, y = ctx.saved_tensors
         do, dS_out, dz_out = map(_contiguous, (do, dS_out, dz_out))
         p, (_, T, H, _) = plan(ctx.problem, backward=True), v.shape
         dq, dk, dz = (_parts(x, p.tiles) for x in (q, k, z))

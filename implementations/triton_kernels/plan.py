@@ -60,7 +60,7 @@ DELTA: Blocks = {
 DELTA_BACKWARD: Blocks = {
     "fp32": {32: (16, 16, 8)},
     "bf16": {64: (16, 64, 8), 128: (16, 16, 8)},
-    "fp16": {64: (16, 32, 8)},
+    "fp16": {64: (16, 16, 8)},
 }
 #: Forward and backward.
 BLOCKS = {
@@ -70,7 +70,7 @@ BLOCKS = {
     "delta": (DELTA, DELTA_BACKWARD),
     "gated-delta": (DELTA, DELTA_BACKWARD),
 }
-#: DPFP's gradient multiplies by two tiles [BD, BK] of ones in shared memory, and in fp32 holds them.
+#: DPFP's gradient multiplies by two tiles [BD, BK] of ones, held in shared memory or registers.
 LARGEST_DPFP = 128
 LARGEST_DPFP_GATED_DELTA_FP32 = 16
 LARGEST_K = LARGEST_V = 256

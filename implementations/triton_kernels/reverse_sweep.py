@@ -1,8 +1,8 @@
 """The backward kernels of the rules that decay or correct.
 
 S at each chunk's start was kept by the forward kernel, and A, which is far smaller; what else the
-chunk had is computed anew (forward.py has the formulas). With W = β(V − r γ K'S), U = A W, L = A⁻¹ and dN, dy as in
-backward.py, the gradients, dS and dz being those of the state after the chunk:
+chunk had is computed anew (forward.py has the formulas). With W = β(V − r γ K'S), U = A W, L = A⁻¹
+and dN, dy as in backward.py, the gradients, dS and dz being those of the state after the chunk:
     dQ' = tril(Γ∘dN Uᵀ) K' + γ dN Sᵀ
     dU = tril(Γ∘Q'K'ᵀ)ᵀ dN + Γ_C∘K'dS      dW = Aᵀ dU      dL = −tril(dW Uᵀ, −1)
     dV = β dW      dβ = dW·(V − r γ K'S) + Σ_j dL∘r Γ∘K'K'ᵀ
@@ -37,7 +37,8 @@ from fwpbench.implementations.triton_kernels.products import cast, product
 
 @triton.jit
 def fwp_chunk_backward_q(
-    q, k, v, alpha, beta, projection, S_kept, z_kept, A_kept, o, y, do, dq, dgate, T, H, part, part_gate,
+    q, k, v, alpha, beta, projection, S_kept, z_kept, A_kept, o, y, do,
+    dq, dgate, T, H, part, part_gate,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
     MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
@@ -167,7 +168,7 @@ def fwp_chunk_backward_kv(
             ones = tl.full((C,), 1.0, tl.float32)
             if GATED:
                 ones = b
-                db = left * tl.sum(P * dz[None, :], 1)
+                dones = left * tl.sum(P * dz[None, :], 1)
             dP += ones[:, None] * dz[None, :]
         if DECAYS or GATED:
             dleft, dacross = tl.sum(dP * P, 1), tl.sum(S * dS)
@@ -193,15 +194,13 @@ def fwp_chunk_backward_kv(
         dP += product(tl.trans(dscores), Q, DOT)
         dU += product(tl.trans(scores), dN, DOT)
         if GATED:
-            found_by_values = tl.sum(dU * values, 1) - da
+            db = tl.sum(dU * values, 1) - da
             if DIVIDES:
-                db += found_by_values + tl.sum(dy[:, None] * scores, 0)
-            else:
-                db = found_by_values
+                db += dones + tl.sum(dy[:, None] * scores, 0)
 
         # Of the state, which nothing below needs as it was after the chunk.
         if DECAYS or GATED:
-            # On Q', not on dN: without a norm that divides dN is exact in the dtype of the products.
+            # On Q', not on dN: where no norm divides, dN is exact in the products' dtype.
             Q, dS, dz = since[:, None] * Q, across * dS, across * dz
         if DIVIDES:
             dz += tl.sum(dy[:, None] * Q, 0)
