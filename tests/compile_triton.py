@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +29,18 @@ from fwpbench.implementations.triton_kernels.backward import (
     fwp_sum_backward_kv,
     fwp_sum_backward_q,
 )
-from fwpbench.implementations.triton_kernels.forward import fwp_sum_forward
-from fwpbench.implementations.triton_kernels.plan import Plan, is_wide, launch_options, plan
+from fwpbench.implementations.triton_kernels.forward import fwp_chunk_forward
+from fwpbench.implementations.triton_kernels.plan import Plan, is_wide, plan
 from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_fwm_backward
 from fwpbench.implementations.triton_kernels.recurrent_forward import fwp_recurrent_forward
 from fwpbench.implementations.triton_kernels.recurrent_plan import (
     RecurrentPlan,
     is_recurrent,
-    recurrent_launch_options,
     recurrent_plan,
+)
+from fwpbench.implementations.triton_kernels.reverse_sweep import (
+    fwp_chunk_backward_kv,
+    fwp_chunk_backward_q,
 )
 from fwpbench.implementations.triton_kernels.wide_backward import (
     fwp_wide_sum_backward_kv,
@@ -44,8 +49,11 @@ from fwpbench.implementations.triton_kernels.wide_backward import (
 from fwpbench.implementations.triton_kernels.wide_forward import fwp_wide_sum_forward
 from fwpbench.operators.problem import Problem
 
-NARROW = (fwp_sum_forward, fwp_sum_backward_q, fwp_sum_backward_kv)
-WIDE = (fwp_wide_sum_forward, fwp_wide_sum_backward_q, fwp_wide_sum_backward_kv)
+FORWARD = {"sum": fwp_chunk_forward, "wide": fwp_wide_sum_forward}
+BACKWARD = {
+    "sum": (fwp_sum_backward_q, fwp_sum_backward_kv),
+    "wide": (fwp_wide_sum_backward_q, fwp_wide_sum_backward_kv),
+}
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
@@ -72,28 +80,35 @@ class Driver:
         return True
 
 
-def kernels_of(problem: Problem) -> tuple[Any, ...]:
-    if not is_recurrent(problem):
-        return WIDE if is_wide(problem) else NARROW
-    backward = (fwp_fwm_backward,) if problem.backward else ()
-    return (fwp_recurrent_forward, *backward)
-
-
-def compiled(kernel: Any, problem: Problem) -> Any:
-    constants: Plan | RecurrentPlan
+def kernels(problem: Problem) -> Iterator[tuple[Any, Plan | RecurrentPlan]]:
+    """The kernels of the problem's direction, each with its constants."""
     if is_recurrent(problem):
-        constants = recurrent_plan(problem)
-        options = recurrent_launch_options(constants, backward=kernel is fwp_fwm_backward)
-    else:
-        constants = plan(problem)
-        options = launch_options(constants)
-    names = kernel.arg_names[: -len(vars(constants))]
-    arguments = [argument(name, problem, constants.tiles) for name in names]
-    return kernel.warmup(*arguments, **vars(constants), **options, grid=(1,))
+        p = recurrent_plan(problem)
+        yield fwp_recurrent_forward, p
+        if problem.backward:
+            yield fwp_fwm_backward, replace(p, backward=True)
+        return
+    which = "wide" if is_wide(problem) else problem.rule
+    forward = plan(problem, keeps=problem.backward)
+    yield FORWARD.get(which, fwp_chunk_forward), forward
+    if problem.backward:
+        backward = plan(problem, backward=True)
+        for kernel in BACKWARD.get(which, (fwp_chunk_backward_q, fwp_chunk_backward_kv)):
+            yield kernel, backward
+
+
+def compiled(kernel: Any, problem: Problem, p: Plan | RecurrentPlan) -> Any:
+    constants = {name: value for name, value in vars(p).items() if name in kernel.arg_names}
+    names = [name for name in kernel.arg_names if name not in constants]
+    arguments = [argument(name, problem, p.tiles) for name in names]
+    return kernel.warmup(*arguments, **constants, **p.options, grid=(1,))
 
 
 def argument(name: str, problem: Problem, tiles: int) -> Any:
-    sizes = {"T": problem.tokens, "H": problem.H, "C": 32, "part": 1 << 20, "part_z": 1 << 20}
+    part = 1 << 20
+    # C: in the recurrent kernels, the tokens between two kept states.
+    sizes = {"T": problem.tokens, "H": problem.H, "C": 32}
+    sizes |= {"part": part, "part_gate": part, "part_z": part}
     if name in sizes:
         return sizes[name]
     in_parts = name in ("dq", "dk") and tiles > 1
@@ -118,9 +133,9 @@ def main(arch: str, *problems: str) -> None:
     driver.set_active(Driver(int(arch)))
     for text in problems:
         problem = Problem.parse(text)
-        for kernel in kernels_of(problem):
+        for kernel, p in kernels(problem):
             start = time.perf_counter()
-            binary = compiled(kernel, problem)
+            binary = compiled(kernel, problem, p)
             said = {
                 "problem": text,
                 "kernel": kernel.fn.__name__,

@@ -1,11 +1,11 @@
-"""The backward kernels: two sweeps, each with one state in registers, φ computed anew.
+"""The backward kernels of the rule sum: two sweeps, each with one state in registers.
 
 With dN = dO / y and dy = −Σ dN∘O, the gradients of what was divided and of what it was divided by:
     forwards:   dA = tril(dN Vᵀ + dy)   dQ' = dA K' + dN Sᵀ + dy zᵀ
     backwards:  dK' = dAᵀ Q' + V dSᵀ + dz   dV = tril(Q'K'ᵀ)ᵀ dN + K' dS
                 dS ← dS + Q'ᵀ dN   dz ← dz + Q'ᵀ dy
 All of it is linear in the value columns: each tile of them gives its part of dq, dk and dz, and the
-parts are added up afterwards.
+parts are added up afterwards. φ is computed anew.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def fwp_sum_backward_q(
         in_v = live[:, None] & (e < V)[None, :]
         P = features(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)
         values = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
-        dN, dy = _read(o, y, do, rows, at_v, live, in_v, DIVIDES)
+        dN, dy = output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES)
         dA = product(dN, tl.trans(values), DOT)
         dQ = product(dN, tl.trans(S), DOT)
         if DIVIDES:
@@ -85,7 +85,7 @@ def fwp_sum_backward_kv(
         Q = features(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
         P = features(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)
         values = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
-        dN, dy = _read(o, y, do, rows, at_v, live, in_v, DIVIDES)
+        dN, dy = output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES)
         later = c[None, :] >= c[:, None]
         A = tl.where(later, product(P, tl.trans(Q), DOT), 0.0)
         dV = product(A, dN, DOT) + product(P, dS, DOT)
@@ -106,7 +106,7 @@ def fwp_sum_backward_kv(
 
 
 @triton.jit
-def _read(o, y, do, rows, at_v, live, in_v, DIVIDES: tl.constexpr):
+def output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES: tl.constexpr):
     """dN [C, BV], and dy [C] of these value columns."""
     dN = tl.load(do + at_v, mask=in_v, other=0.0).to(tl.float32)
     dy = tl.sum(dN, 1)

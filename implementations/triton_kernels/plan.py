@@ -17,24 +17,101 @@ NORMS = {
     "sum+attention": ("sum", True),
     "l2": ("l2", False),
 }
+#: What a rule does: decays by α, is gated by β (α = 1 − β), corrects what it finds.
+RULES = {
+    "sum": (False, False, False),
+    "decay": (True, False, False),
+    "gated": (False, True, False),
+    "delta": (False, False, True),
+    "gated-delta": (True, False, True),
+}
 #: Products by dtype. fp16 has the bits of tf32, whose range cannot be left.
 DOTS = {"fp32": "ieee", "bf16": "bf16", "fp16": "tf32"}
-#: By dtype, for widths up to BD: tokens a chunk, value columns a block at most, warps. Of what was
-#: compiled for sm_90, the largest without spilled registers (tests/test_triton_compile.py).
-#: Wider φ spilled in all that was tried for fp32 and fp16; for bf16 nothing wider was tried.
-BLOCKS = {
+#: What solves for the delta rule's A: float32, in three products where there are tensor cores.
+SOLVES = {"fp32": "ieee", "bf16": "tf32x3", "fp16": "tf32x3"}
+#: Tokens a chunk, value columns a block at most, and warps, for φ up to a width: of what was
+#: compiled for sm_90, a large one without spilled registers (tests/test_triton_compile.py). What is
+#: not here spilled in all that was tried.
+Blocks = dict[str, dict[int, tuple[int, int, int]]]
+SUM: Blocks = {
+    "fp32": {64: (16, 16, 8)},
+    "bf16": {64: (64, 64, 8), 128: (32, 64, 8), 256: (16, 16, 8)},
+    "fp16": {64: (16, 16, 8), 128: (16, 16, 8)},
+}
+SUM_BACKWARD: Blocks = {
     "fp32": {64: (16, 16, 8)},
     "bf16": {64: (32, 32, 8), 128: (16, 32, 8), 256: (16, 16, 8)},
     "fp16": {64: (16, 16, 8), 128: (16, 16, 8)},
 }
-#: The widest φ whose state a block holds in registers.
-NARROW_D = {dtype: max(blocks) for dtype, blocks in BLOCKS.items()}
-#: The same of DPFP and FAVOR, whose features have more to do with a token than one of its entries.
-NARROW_FAMILY = 128
-#: For a wider φ, by dtype: features a tile, tokens a chunk, value columns a block at most, warps.
+DECAY: Blocks = {
+    "fp32": {64: (16, 32, 8)},
+    "bf16": {64: (32, 64, 8), 128: (16, 64, 8)},
+    "fp16": {64: (16, 32, 8)},
+}
+DECAY_BACKWARD: Blocks = {
+    "fp32": {64: (16, 32, 8)},
+    "bf16": {64: (16, 64, 8), 128: (16, 32, 8)},
+    "fp16": {64: (16, 32, 8)},
+}
+DELTA: Blocks = {
+    "fp32": {32: (16, 16, 8)},
+    "bf16": {64: (32, 64, 8), 128: (16, 64, 8)},
+    "fp16": {64: (16, 32, 8)},
+}
+DELTA_BACKWARD: Blocks = {
+    "fp32": {32: (16, 16, 8)},
+    "bf16": {64: (16, 64, 8), 128: (16, 16, 8)},
+    "fp16": {64: (16, 16, 8)},
+}
+#: Forward and backward.
+BLOCKS = {
+    "sum": (SUM, SUM_BACKWARD),
+    "decay": (DECAY, DECAY_BACKWARD),
+    "gated": (DECAY, DECAY_BACKWARD),
+    "delta": (DELTA, DELTA_BACKWARD),
+    "gated-delta": (DELTA, DELTA_BACKWARD),
+}
+#: The widest φ of DPFP and FAVOR, whose features have more to do with a token than one of its
+#: entries: DPFP's gradient multiplies by two tiles [BD, BK] of ones.
+LARGEST_FAMILY = 128
+LARGEST_FAMILY_GATED_DELTA_FP32 = 16
+#: For a φ wider than that, by dtype: features a tile, tokens a chunk, value columns a block at
+#: most, warps. So far for the rule sum.
 WIDE_BLOCKS = {"fp32": (32, 16, 16, 8), "bf16": (64, 32, 64, 8), "fp16": (64, 16, 32, 8)}
-LARGEST_D = 1024
+LARGEST_WIDE = 1024
 LARGEST_K = LARGEST_V = 256
+
+
+def largest_D(problem: Problem) -> int:
+    """The widest φ that has a layout both ways, for what goes forward may have to go back."""
+    return LARGEST_WIDE if problem.rule == "sum" else largest_narrow(problem)
+
+
+def largest_narrow(problem: Problem) -> int:
+    """The widest φ whose state a block can hold in registers."""
+    p = problem
+    widest = min(max(blocks[p.dtype]) for blocks in BLOCKS[p.rule])
+    if p.phi in MAPS:
+        return widest
+    if (p.rule, p.dtype) == ("gated-delta", "fp32"):
+        return LARGEST_FAMILY_GATED_DELTA_FP32
+    return min(widest, LARGEST_FAMILY)
+
+
+def is_wide(problem: Problem) -> bool:
+    """Whether φ is done in tiles, its state in memory."""
+    return problem.rule == "sum" and largest_narrow(problem) < problem.D
+
+
+def kind(phi: str) -> str:
+    """The name of a map, or that of its family: favor of favor-16."""
+    return phi if phi in MAPS else phi.rpartition("-")[0]
+
+
+def query_map(problem: Problem) -> str:
+    """Of queries whose factor is divided out again, FAVOR takes off the largest exponent."""
+    MAP = kind(problem.phi)
+    return "favor-queries" if MAP == "favor" and problem.operator.stabilized_queries else MAP
 
 
 @dataclass(frozen=True)
@@ -52,9 +129,15 @@ class Plan:
     QUERY_MAP: str
     SCALE: str
     DIVIDES: bool
+    DECAYS: bool
+    GATED: bool
+    CORRECTS: bool
+    KEEPS: bool
     STATE_IN: bool
     STATE_OUT: bool
     DOT: str
+    SOLVE: str
+    warps: int
 
     @property
     def tiles(self) -> int:
@@ -62,29 +145,39 @@ class Plan:
         return -(-self.V // self.BV)
 
     @property
-    def wide(self) -> bool:
-        """Whether φ is done in tiles, its state in memory."""
-        return self.D > self.BD
+    def options(self) -> dict[str, int]:
+        """Chunks loaded ahead would need as many registers again."""
+        return {"num_warps": self.warps, "num_stages": 1}
 
 
-def plan(problem: Problem) -> Plan:
+def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Plan:
+    """Of the forward kernel or, with `backward`, of both backward ones.
+
+    A forward kernel that `keeps` what the backward ones need has chunks as long as theirs.
+    """
     p = problem
     scale, divides = NORMS[p.norm]
-    BK = power_of_two(p.K)
+    decays, gated, corrects = RULES[p.rule]
+    # Without decay or correction the gradients need no state but the first and the last.
+    keeps = keeps and p.rule != "sum"
+    MAP, BK, BD = kind(p.phi), power_of_two(p.K), power_of_two(p.D)
     if is_wide(p):
-        BD, C, most, _ = WIDE_BLOCKS[p.dtype]
+        BD, C, most, warps = WIDE_BLOCKS[p.dtype]
         # The gradient of x is gathered in registers, [C, BK]; narrower than BD, it spilled.
         C, BK = min(C, 4096 // BK), max(BK, BD)
     else:
-        BD = power_of_two(p.D)
-        C, most, _ = _block(p.dtype, BD)
-    MAP = kind(p.phi)
+        forward_blocks, backward_blocks = (_blocks(at[p.dtype], BD) for at in BLOCKS[p.rule])
+        C, most, warps = backward_blocks if backward else forward_blocks
+        if keeps:
+            C = backward_blocks[0]
+    if MAP == "dpfp":
+        # Narrower, the product that gathers DPFP's gradient spilled: all warps held all of it.
+        BK = max(BK, BD // 4 if p.rule == "sum" else min(BD, 64))
     return Plan(
         K=p.K,
         V=p.V,
         D=p.D,
-        # Narrower than a quarter of BD, the product that gathers DPFP's gradient spilled.
-        BK=max(BK, BD // 4) if MAP == "dpfp" else BK,
+        BK=BK,
         BV=min(power_of_two(p.V), most),
         BD=BD,
         C=C,
@@ -92,42 +185,20 @@ def plan(problem: Problem) -> Plan:
         QUERY_MAP=query_map(p),
         SCALE=scale,
         DIVIDES=divides,
+        DECAYS=decays,
+        GATED=gated,
+        CORRECTS=corrects,
+        KEEPS=keeps,
         STATE_IN=p.state_in,
         STATE_OUT=p.state_out,
         DOT=DOTS[p.dtype],
+        SOLVE=SOLVES[p.dtype],
+        warps=warps,
     )
 
 
-def is_wide(problem: Problem) -> bool:
-    """Whether φ is wider than what a block can hold the state of in registers."""
-    p = problem
-    most = NARROW_D[p.dtype]
-    if kind(p.phi) in FAMILIES:
-        most = min(most, NARROW_FAMILY)
-    return most < p.D
-
-
-def kind(phi: str) -> str:
-    """The name of a map, or that of its family: favor of favor-16."""
-    return phi if phi in MAPS else phi.rpartition("-")[0]
-
-
-def query_map(problem: Problem) -> str:
-    """Of queries whose factor is divided out again, FAVOR takes off the largest exponent."""
-    MAP = kind(problem.phi)
-    return "favor-queries" if MAP == "favor" and problem.operator.stabilized_queries else MAP
-
-
-def launch_options(plan: Plan) -> dict[str, int]:
-    """Warps of a block, and how many chunks are loaded ahead."""
-    dtype = next(dtype for dtype, dot in DOTS.items() if dot == plan.DOT)
-    warps = WIDE_BLOCKS[dtype][3] if plan.wide else _block(dtype, plan.BD)[2]
-    return {"num_warps": warps, "num_stages": 1}
-
-
-def _block(dtype: str, BD: int) -> tuple[int, int, int]:
-    blocks = BLOCKS[dtype]
-    return blocks[min(width for width in blocks if width >= BD)]
+def _blocks(by_width: dict[int, tuple[int, int, int]], BD: int) -> tuple[int, int, int]:
+    return by_width[min(width for width in by_width if width >= BD)]
 
 
 def power_of_two(size: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +10,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fwpbench.implementations.base import Output
+from fwpbench.implementations.triton_kernels.launch import contiguous, launch
 from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_fwm_backward
 from fwpbench.implementations.triton_kernels.recurrent_forward import fwp_recurrent_forward
 from fwpbench.implementations.triton_kernels.recurrent_plan import (
     RecurrentPlan,
-    recurrent_launch_options,
     recurrent_plan,
     tokens_between,
 )
@@ -45,7 +44,7 @@ class Recurrent(torch.autograd.Function):
         projection: Tensor | None, S: Tensor | None, z: Tensor | None, mask: Tensor | None,
     ) -> tuple[Tensor | None, ...]:  # fmt: skip
         q, alpha, beta, projection, S, z, mask = map(
-            _contiguous, (q, alpha, beta, projection, S, z, mask)
+            contiguous, (q, alpha, beta, projection, S, z, mask)
         )
         k, v = k.contiguous(), v.contiguous()
         B, T, H, _ = v.shape
@@ -59,7 +58,7 @@ class Recurrent(torch.autograd.Function):
             S_out = v.new_empty(B, H, plan.D, plan.V, dtype=torch.float32)
             if plan.NORMALIZER != "none":
                 z_out = v.new_empty(B, H, plan.D, dtype=torch.float32)
-        _launch(
+        launch(
             fwp_recurrent_forward, plan, v,
             q, k, v, alpha, beta, projection, mask, S, z, o, clips, kept, S_out, z_out, T, H, C,
         )  # fmt: skip
@@ -76,7 +75,7 @@ class Recurrent(torch.autograd.Function):
         if not plan.KEEPS:
             raise NotImplementedError("the recurrent kernels have the gradients of fwm only")
         q, k, v, beta, projection, mask, clips, kept = ctx.saved_tensors
-        do, dS_out = _contiguous(do), _contiguous(dS_out)
+        do, dS_out = contiguous(do), contiguous(dS_out)
         B, T, H, _ = v.shape
         C = tokens_between(T)
         scratch = v.new_empty(B, H, C, plan.D, plan.V, dtype=torch.float32)
@@ -85,24 +84,9 @@ class Recurrent(torch.autograd.Function):
         dS = None
         if plan.STATE_IN:
             dS = v.new_empty(B, H, plan.D, plan.V, dtype=torch.float32)
-        _launch(
-            fwp_fwm_backward, plan, v,
+        launch(
+            fwp_fwm_backward, replace(plan, backward=True), v,
             q, k, v, beta, projection, mask, clips, kept, scratch, do, dS_out,
             dq, dk, dv, dbeta, dS, T, H, C,
         )  # fmt: skip
         return None, dq, dk, dv, None, dbeta, None, dS, None, None
-
-
-def _contiguous(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.contiguous()
-
-
-def _launch(kernel: Any, plan: RecurrentPlan, v: Tensor, *arguments: Tensor | int | None) -> None:
-    """One block a (batch, head) and tile of value columns; None stands for what is not there."""
-    grid = (v.shape[0] * v.shape[2], plan.tiles)
-    device: AbstractContextManager[Any] = nullcontext()
-    if v.is_cuda:
-        device = torch.cuda.device(v.device)
-    options = recurrent_launch_options(plan, backward=kernel is fwp_fwm_backward)
-    with device:
-        kernel[grid](*arguments, **vars(plan), **options)

@@ -71,11 +71,23 @@ class RecurrentPlan:
     KEEPS: bool
     STATE_IN: bool
     STATE_OUT: bool
+    #: Of the backward kernel.
+    backward: bool = False
 
     @property
     def tiles(self) -> int:
         """How many blocks share the value columns of a head."""
         return -(-self.V // self.BV)
+
+    @property
+    def options(self) -> dict[str, int]:
+        """Warps of a block: 32 numbers of a state a thread, backward 16, as long as 8 are enough.
+
+        A thread may use every register there is: left to itself the compiler spills some, so that
+        more blocks fit at a time.
+        """
+        numbers = self.BD * self.BV * (2 if self.backward else 1)
+        return {"num_warps": min(max(numbers // 1024, 4), 8), "num_stages": 1, "maxnreg": 255}
 
 
 #: Numbers of a state tile at most, where value columns may be shared out (16 columns at least).
@@ -122,16 +134,6 @@ def recurrent_plan(problem: Problem) -> RecurrentPlan:
 def tokens_between(T: int) -> int:
     """Tokens from one kept state to the next: √T, where kept and recomputed states balance."""
     return max(16, 1 << ((T - 1).bit_length() + 1) // 2)
-
-
-def recurrent_launch_options(plan: RecurrentPlan, *, backward: bool = False) -> dict[str, int]:
-    """Warps of a block: 32 numbers of a state a thread, backward 16, as long as 8 are enough.
-
-    A thread may use every register there is: left to itself the compiler spills some, so that more
-    blocks fit at a time.
-    """
-    numbers = plan.BD * plan.BV * (2 if backward else 1)
-    return {"num_warps": min(max(numbers // 1024, 4), 8), "num_stages": 1, "maxnreg": 255}
 
 
 def cannot(problem: Problem) -> str | None:

@@ -9,11 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fwpbench.implementations.base import Output
-from fwpbench.implementations.triton_kernels.autograd import (
-    _added,
-    _launch,
-    _parts,
-)
+from fwpbench.implementations.triton_kernels.launch import added, launch, parts
 from fwpbench.implementations.triton_kernels.plan import Plan, plan
 from fwpbench.implementations.triton_kernels.wide_backward import (
     fwp_wide_sum_backward_kv,
@@ -53,7 +49,7 @@ class WideSum(torch.autograd.Function):
         o = v.new_empty(v.shape)
         y = v.new_empty(B, T, H, dtype=torch.float32) if plan.DIVIDES else None
         S_out, z_out = _kept(plan, v, S, z)
-        _launch(
+        launch(
             fwp_wide_sum_forward, plan, v,
             q, k, v, projection, S_out, z_out, o, y, T, H, B * H * plan.D,
         )  # fmt: skip
@@ -72,8 +68,9 @@ class WideSum(torch.autograd.Function):
         q, k, v, projection, S, z, o, y = ctx.saved_tensors
         do = do.contiguous()
         B, T, H, _ = v.shape
-        dq, dk, dv = _parts(plan, q), _parts(plan, k), torch.empty_like(v)
-        _launch(
+        dq, dk = (parts(x, plan.tiles) for x in (q, k))
+        dv = torch.empty_like(v)
+        launch(
             fwp_wide_sum_backward_q, plan, v,
             q, k, v, projection, *_kept(plan, v, S, z), o, y, do, dq,
             T, H, q.numel(), B * H * plan.D,
@@ -81,13 +78,13 @@ class WideSum(torch.autograd.Function):
         dS, dz = _kept(plan, v, dS_out, None)
         if dz is not None and dz_out is not None:
             dz[0] = dz_out  # no tile's part, so the first takes it
-        _launch(
+        launch(
             fwp_wide_sum_backward_kv, plan, v,
             q, k, v, projection, o, y, do, dS, dz, dk, dv,
             T, H, k.numel(), B * H * plan.D,
         )  # fmt: skip
         return (
-            None, _added(dq, q), _added(dk, k), dv, None,
+            None, added(dq, q), added(dk, k), dv, None,
             None if S is None else dS, None if z is None or dz is None else dz.sum(0),
         )  # fmt: skip
 

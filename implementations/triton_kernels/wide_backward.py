@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from fwpbench.implementations.triton_kernels.backward import _read
+from fwpbench.implementations.triton_kernels.backward import output_gradient
 from fwpbench.implementations.triton_kernels.feature_tiles import (
     feature_tile,
     gradient_tile,
@@ -43,7 +43,7 @@ def fwp_wide_sum_backward_q(
         q_off, q_s = shared(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
         k_off, k_s = shared(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)
         values = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
-        dN, dy = _read(o, y, do, rows, at_v, live, in_v, DIVIDES)
+        dN, dy = output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES)
         dA = product(dN, tl.trans(values), DOT)
         if DIVIDES:
             dA += dy[:, None]
@@ -109,7 +109,7 @@ def fwp_wide_sum_backward_kv(
         q_off, q_s = shared(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
         k_off, k_s = shared(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)
         values = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
-        dN, dy = _read(o, y, do, rows, at_v, live, in_v, DIVIDES)
+        dN, dy = output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES)
         later = c[None, :] >= c[:, None]
         dA = product(values, tl.trans(dN), DOT)
         if DIVIDES:
