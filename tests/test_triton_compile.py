@@ -40,6 +40,7 @@ BOTH = (
     "rule=sum phi=elu+1 norm=sum+attention K=256 V=256 dtype=fp32",
     "rule=sum phi=dpfp-3 norm=sum+attention K=32 V=32 dtype=bf16",
     "rule=sum phi=dpfp-3 norm=sum K=64 V=64 dtype=bf16",
+    "rule=sum phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=bf16",
     "rule=sum phi=dpfp-3 norm=none K=128 V=128 dtype=bf16",
     "rule=sum phi=favor-512 norm=sum+attention K=64 V=64 dtype=bf16",
     "rule=sum phi=dpfp-2 norm=l2 K=256 V=256 dtype=bf16",

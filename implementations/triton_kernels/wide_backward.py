@@ -1,7 +1,8 @@
 """The backward kernels for a wide φ: as backward.py, tile by tile of features.
 
 The gradient through the normalisation needs dP·P over all features before any tile of dP can go on,
-so dP is computed in two passes where φ is scaled, in one where it is not.
+so dP is computed in two passes where φ is scaled, in one where it is not. A tile of the state goes
+back to memory before the gradient of x takes its registers: the other way round, some spilled.
 """
 
 from __future__ import annotations
@@ -71,15 +72,15 @@ def fwp_wide_sum_backward_q(
             if DIVIDES:
                 z_d = tl.load(z + d, mask=d < D, other=0.0)
                 dQ += dy[:, None] * z_d[None, :]
-            gathered = gradient_tile(
-                gathered, dQ, along, q, rows, live, d, q_off, q_s, dq, projection,
-                K, D, BK, BD, QUERY_MAP, SCALE, DOT,
-            )  # fmt: skip
             S_d += product(tl.trans(P), values, DOT)
             tl.debug_barrier()
             write_tile(S, S_d, d, e, D, V)
             if DIVIDES:
                 tl.store(z + d, z_d + tl.sum(P, 0), mask=d < D)
+            gathered = gradient_tile(
+                gathered, dQ, along, q, rows, live, d, q_off, q_s, dq, projection,
+                K, D, BK, BD, QUERY_MAP, SCALE, DOT,
+            )  # fmt: skip
         store_gathered(dq, gathered, rows, live, K, BK, QUERY_MAP)
         tl.debug_barrier()
 
@@ -146,14 +147,14 @@ def fwp_wide_sum_backward_kv(
             if DIVIDES:
                 dz_d = tl.load(dz + d, mask=d < D, other=0.0)
                 dP += dz_d[None, :]
-            gathered = gradient_tile(
-                gathered, dP, along, k, rows, live, d, k_off, k_s, dk, projection,
-                K, D, BK, BD, MAP, SCALE, DOT,
-            )  # fmt: skip
             dS_d += product(tl.trans(Q), dN, DOT)
             tl.debug_barrier()
             write_tile(dS, dS_d, d, e, D, V)
             if DIVIDES:
                 tl.store(dz + d, dz_d + tl.sum(Q * dy[:, None], 0), mask=d < D)
+            gathered = gradient_tile(
+                gathered, dP, along, k, rows, live, d, k_off, k_s, dk, projection,
+                K, D, BK, BD, MAP, SCALE, DOT,
+            )  # fmt: skip
         store_gathered(dk, gathered, rows, live, K, BK, MAP)
         tl.debug_barrier()
