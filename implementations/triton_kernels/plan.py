@@ -43,7 +43,7 @@ SUM_BACKWARD: Blocks = {
     "fp16": {64: (16, 16, 8), 128: (16, 16, 8)},
 }
 DECAY: Blocks = {
-    "fp32": {64: (16, 32, 8)},
+    "fp32": {64: (16, 16, 8)},
     "bf16": {64: (32, 64, 8), 128: (16, 64, 8)},
     "fp16": {64: (16, 32, 8)},
 }
@@ -134,14 +134,13 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
     if keeps:
         C = backward_blocks[0]
     MAP = p.phi if p.phi in MAPS else "dpfp"
-    BK = _power_of_two(p.K)
     return Plan(
         K=p.K,
         V=p.V,
         D=p.D,
-        # Narrower, the product that gathers DPFP's gradient spilled: all warps held all of it.
-        BK=max(BK, BD // 4 if p.rule == "sum" else min(BD, 64)) if MAP == "dpfp" else BK,
-        BV=min(_power_of_two(p.V), most),
+        BK=max(_power_of_two(p.K), _narrowest_K(p, BD) if MAP == "dpfp" else 16),
+        # Narrower, the delta rule's products in bf16 and fp16 spilled (forward.py has the reason).
+        BV=min(max(_power_of_two(p.V), 2 * C if corrects and p.dtype != "fp32" else 16), most),
         BD=BD,
         C=C,
         MAP=MAP,
@@ -158,6 +157,13 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         SOLVE=SOLVES[p.dtype],
         warps=warps,
     )
+
+
+def _narrowest_K(problem: Problem, BD: int) -> int:
+    """Narrower, the product that gathers DPFP's gradient spilled: all warps held all of it."""
+    if problem.rule == "sum":
+        return BD // 4
+    return min(BD, 64) if problem.dtype == "fp32" else 64
 
 
 def _blocks(by_width: dict[int, tuple[int, int, int]], BD: int) -> tuple[int, int, int]:
