@@ -51,13 +51,14 @@ BOTH = (
     "rule=gated phi=elu+1 norm=sum+attention K=128 V=64 dtype=bf16",
     "rule=decay phi=dpfp-2 norm=attention K=32 V=64 dtype=bf16",
     "rule=decay phi=relu norm=l2 K=64 V=64 dtype=fp32",
-    "rule=gated phi=dpfp-1 norm=attention K=32 V=64 dtype=fp32",
+    "rule=gated phi=dpfp-2 norm=sum+attention K=16 V=64 dtype=fp32",
     "rule=decay phi=elu+1 norm=sum+attention K=64 V=64 dtype=fp16",
     "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
     "rule=gated-delta phi=dpfp-2 norm=sum K=16 V=64 dtype=bf16",
     "rule=gated-delta phi=relu norm=l2 K=128 V=64 dtype=bf16",
     "rule=delta phi=dpfp-1 norm=attention K=64 V=64 dtype=bf16",
     "rule=delta phi=elu+1 norm=sum K=16 V=16 dtype=bf16",
+    "rule=gated-delta phi=dpfp-1 norm=sum K=8 V=128 dtype=bf16",
     "rule=gated-delta phi=identity norm=l2 K=32 V=64 dtype=fp32",
     "rule=gated-delta phi=dpfp-1 norm=sum K=8 V=64 dtype=fp32",
     "rule=delta phi=dpfp-2 norm=sum+attention K=8 V=64 dtype=fp32",
@@ -69,6 +70,7 @@ FORWARD = (
     "rule=decay phi=elu+1 norm=sum+attention K=128 V=64 dtype=bf16",
     "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
     "rule=gated-delta phi=dpfp-2 norm=sum K=32 V=64 dtype=bf16",
+    "rule=delta phi=dpfp-3 norm=sum K=8 V=16 dtype=bf16",
 )
 CASES = [
     f"{case} B=2 T=1024 H=16 direction={direction} state=in+out"

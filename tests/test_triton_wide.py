@@ -45,7 +45,7 @@ SECOND_PASS, GATHERED_ONLY = Operator("sum", "favor-10", "sum"), Operator("sum",
 @pytest.fixture
 def in_small_tiles(monkeypatch):
     """Tiles of 16 features for whatever has more, chunks of C tokens."""
-    monkeypatch.setattr(plans, "NARROW_D", dict.fromkeys(plans.NARROW_D, 0))
+    monkeypatch.setattr(plans, "largest_narrow", lambda problem: 0)
     monkeypatch.setattr(plans, "WIDE_BLOCKS", dict.fromkeys(plans.WIDE_BLOCKS, (16, C, 16, 4)))
 
 

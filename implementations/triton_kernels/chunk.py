@@ -85,9 +85,7 @@ def retrieval(P, z):
 
 
 @triton.jit
-def found_in_state(
-    far, P, z, b, since, C: tl.constexpr, DECAYS: tl.constexpr, DIVIDES: tl.constexpr
-):
+def found_in_state(far, P, z, b, since, DECAYS: tl.constexpr, DIVIDES: tl.constexpr):
     """What the delta rule takes off the values, of `far` = P S; and r, which is b where it is 1."""
     found, r = far, b
     if DECAYS:

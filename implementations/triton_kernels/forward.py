@@ -73,7 +73,7 @@ def fwp_chunk_forward(
             # the first, and of a square of C they would split the rows, fewer than they are.
             found = product(P, S, DOT)
             near = tl.where(c[:, None] > c[None, :], product(P, tl.trans(P), DOT), 0.0)
-            found, r = found_in_state(found, P, z, b, since, C, DECAYS, DIVIDES)
+            found, r = found_in_state(found, P, z, b, since, DECAYS, DIVIDES)
             gram = found_in_chunk(near, r, gamma, DECAYS, DIVIDES)
             A = inverse(b[:, None] * gram, C, SOLVE)
             if KEEPS:

@@ -44,7 +44,7 @@ SUM_BACKWARD: Blocks = {
     "fp16": {64: (16, 16, 8), 128: (16, 16, 8)},
 }
 DECAY: Blocks = {
-    "fp32": {64: (16, 32, 8)},
+    "fp32": {64: (16, 16, 8)},
     "bf16": {64: (32, 64, 8), 128: (16, 64, 8)},
     "fp16": {64: (16, 32, 8)},
 }
@@ -145,6 +145,11 @@ class Plan:
         return -(-self.V // self.BV)
 
     @property
+    def wide(self) -> bool:
+        """Whether φ is done in tiles, its state in memory."""
+        return self.D > self.BD
+
+    @property
     def options(self) -> dict[str, int]:
         """Chunks loaded ahead would need as many registers again."""
         return {"num_warps": self.warps, "num_stages": 1}
@@ -170,15 +175,15 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         C, most, warps = backward_blocks if backward else forward_blocks
         if keeps:
             C = backward_blocks[0]
-    if MAP == "dpfp":
-        # Narrower, the product that gathers DPFP's gradient spilled: all warps held all of it.
-        BK = max(BK, BD // 4 if p.rule == "sum" else min(BD, 64))
+        if MAP == "dpfp":
+            BK = max(BK, _narrowest_K(p, BD))
     return Plan(
         K=p.K,
         V=p.V,
         D=p.D,
         BK=BK,
-        BV=min(power_of_two(p.V), most),
+        # Narrower, the delta rule's products in bf16 and fp16 spilled (forward.py has the reason).
+        BV=min(max(power_of_two(p.V), 2 * C if corrects and p.dtype != "fp32" else 16), most),
         BD=BD,
         C=C,
         MAP=MAP,
@@ -195,6 +200,13 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         SOLVE=SOLVES[p.dtype],
         warps=warps,
     )
+
+
+def _narrowest_K(problem: Problem, BD: int) -> int:
+    """Narrower, the product that gathers DPFP's gradient spilled: all warps held all of it."""
+    if problem.rule == "sum":
+        return BD // 4
+    return min(BD, 64) if problem.dtype == "fp32" else 64
 
 
 def _blocks(by_width: dict[int, tuple[int, int, int]], BD: int) -> tuple[int, int, int]:

@@ -71,7 +71,7 @@ def fwp_chunk_backward_q(
     if CORRECTS:
         A = tl.load(A_kept + rows[:, None] * C + c[None, :], mask=live[:, None], other=0.0)
         found = product(P, S, DOT)
-        found = found_in_state(found, P, z, b, since, C, DECAYS, DIVIDES)[0]
+        found = found_in_state(found, P, z, b, since, DECAYS, DIVIDES)[0]
         U = product(A, b[:, None] * (U - found), DOT)
     elif GATED:
         U = b[:, None] * U
@@ -156,7 +156,7 @@ def fwp_chunk_backward_kv(
             A = tl.load(A_kept + rows[:, None] * C + c[None, :], mask=live[:, None], other=0.0)
             far = product(P, S, DOT)
             near = tl.where(below, product(P, tl.trans(P), DOT), 0.0)
-            found, r = found_in_state(far, P, z, b, since, C, DECAYS, DIVIDES)
+            found, r = found_in_state(far, P, z, b, since, DECAYS, DIVIDES)
             gram = found_in_chunk(near, r, gamma, DECAYS, DIVIDES)
             U = product(A, b[:, None] * (values - found), DOT)
         elif GATED:
