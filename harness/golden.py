@@ -24,6 +24,7 @@ from fwpbench.operators.chunk_form import FORMS, chunk_form
 from fwpbench.operators.inputs import Inputs, make_inputs
 from fwpbench.operators.problem import Problem
 from fwpbench.operators.state import State
+from fwpbench.operators.streams import stream
 
 Run = Callable[[Problem, Inputs], Output]
 
@@ -32,6 +33,8 @@ Run = Callable[[Problem, Inputs], Output]
 CHUNKS = (64, 16, 128)
 #: Nobody inverts more than this: the triangular inverse of a longer chunk errs more.
 LONGEST_INVERSE = 64
+#: In so many other orders a map with a projection is computed in float32.
+TURNS = 6
 
 #: o, S, z, then the gradients dq, dk, dv, d<gate>, dS0, dz0.
 Tensors = dict[str, Tensor]
@@ -136,11 +139,40 @@ def truth_of(problem: Problem, inputs: Inputs, seed: int) -> Truth:
         return Truth(inputs, cotangents, golden, (law, kernel))
     whole = problem.causal and problem.reads and not problem.masked
     if not whole or problem.rule not in FORMS:
-        return Truth(inputs, cotangents, golden, (law,))
+        return Truth(
+            inputs, cotangents, golden, (law, *_turned(run_law, problem, inputs, cotangents))
+        )
     chunks = [
         tensors_of(rounded_chunks(C), problem, inputs, cotangents) for C in chunks_of(problem)
     ]
+    chunks += _turned(rounded_chunks(CHUNKS[0]), problem, inputs, cotangents)
     return Truth(inputs, cotangents, golden, (law, *chunks))
+
+
+def _turned(run: Run, problem: Problem, inputs: Inputs, cotangents: Tensors) -> list[Tensors]:
+    """In float32 alone: operands rounded to fewer bits err far more than that."""
+    if problem.dtype != "fp32" or problem.operator.feature_map.projection_columns is None:
+        return []
+    return [tensors_of(turned(run, n), problem, inputs, cotangents) for n in range(TURNS)]
+
+
+def turned(run: Run, seed: int) -> Run:
+    """The same with the entries of queries and keys, and so of the projection, in another order.
+
+    A projected map puts sums into exponents, and the order of those sums is an implementation's
+    own: the law and the chunk forms share torch's, and one alone is right by luck now and then.
+    """
+
+    def run_turned(problem: Problem, inputs: Inputs) -> Output:
+        assert inputs.projection is not None
+        order = torch.randperm(problem.K, generator=stream(seed, "order of a projection"))
+        q = None if inputs.q is None else inputs.q[..., order]
+        return run(
+            problem,
+            inputs._replace(q=q, k=inputs.k[..., order], projection=inputs.projection[order]),
+        )
+
+    return run_turned
 
 
 def chunks_of(problem: Problem) -> list[int]:

@@ -8,7 +8,11 @@ from fwpbench.harness.agreement import check
 from fwpbench.harness.gate import judge
 from fwpbench.harness.golden import Truths
 from fwpbench.implementations import IMPLEMENTATIONS
-from fwpbench.implementations.triton_kernels.recurrent_plan import recurrent_plan, tokens_between
+from fwpbench.implementations.triton_kernels.recurrent_plan import (
+    is_recurrent,
+    recurrent_plan,
+    tokens_between,
+)
 from fwpbench.operators import UPDATE_RULES
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
@@ -187,6 +191,24 @@ def test_a_gradient_that_is_not_there_is_refused():
     o = TRITON.run(problem, inputs._replace(k=k)).o
     with pytest.raises(NotImplementedError, match="gradients of fwm"):
         o.sum().backward()
+
+
+FORWARD_ONLY = {
+    "a mask": (Operator("sum", "elu+1", "attention"), {"masked": True, "B": 5}),
+    "writing alone": (Operator("gated-delta", "identity", "l2"), {"reads": False, "state": "out"}),
+    "a φ too wide for whole chunks": (Operator("delta", "dpfp-3", "sum"), {"K": 10}),
+    "FAVOR too": (Operator("delta", "favor-32", "attention"), {}),
+}
+
+
+@interpreted
+@pytest.mark.parametrize("name", FORWARD_ONLY)
+def test_forward_it_takes_what_has_no_chunk_form(name):
+    operator, changes = FORWARD_ONLY[name]
+    problem = small(operator, T=9, direction="forward", **changes)
+    assert is_recurrent(problem)
+    assert not is_recurrent(problem.replace(direction="forward+backward"))
+    agrees(problem)
 
 
 # What it cannot do. Nothing of Triton is needed to ask.

@@ -130,7 +130,7 @@ def test_only_what_is_too_wide_gets_the_wide_kernels(phi, dtype):
     for K in (16, 32, 64, 128, 256):
         problem = problem_of(Operator("sum", phi, "none"), K=K, dtype=dtype)
         if TRITON.cannot(problem) is not None:
-            assert problem.D > plans.LARGEST_D
+            assert problem.D > plans.LARGEST_WIDE
             continue
         layout = plan(problem)
         assert layout.wide == is_wide(problem)

@@ -74,7 +74,14 @@ BLOCKS = {
 #: The widest φ of DPFP and FAVOR, whose features have more to do with a token than one of its
 #: entries: DPFP's gradient multiplies by two tiles [BD, BK] of ones.
 LARGEST_FAMILY = 128
-LARGEST_FAMILY_GATED_DELTA_FP32 = 16
+#: Of these less fits where products are in float32.
+LARGEST_FAMILY_FP32 = {
+    ("decay", "favor"): 32,
+    ("gated", "favor"): 32,
+    ("delta", "favor"): 16,
+    ("gated-delta", "favor"): 16,
+    ("gated-delta", "dpfp"): 16,
+}
 #: For a φ wider than that, by dtype: features a tile, tokens a chunk, value columns a block at
 #: most, warps. So far for the rule sum.
 WIDE_BLOCKS = {"fp32": (32, 16, 16, 8), "bf16": (64, 32, 64, 8), "fp16": (64, 16, 32, 8)}
@@ -93,8 +100,9 @@ def largest_narrow(problem: Problem) -> int:
     widest = min(max(blocks[p.dtype]) for blocks in BLOCKS[p.rule])
     if p.phi in MAPS:
         return widest
-    if (p.rule, p.dtype) == ("gated-delta", "fp32"):
-        return LARGEST_FAMILY_GATED_DELTA_FP32
+    if p.dtype == "fp32":
+        family = kind(p.phi).removesuffix("-published")
+        widest = min(widest, LARGEST_FAMILY_FP32.get((p.rule, family), widest))
     return min(widest, LARGEST_FAMILY)
 
 
