@@ -64,6 +64,12 @@ BOTH = (
     "rule=delta phi=dpfp-2 norm=sum+attention K=8 V=64 dtype=fp32",
     "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=fp16",
     "rule=gated-delta phi=dpfp-2 norm=sum K=16 V=64 dtype=fp16",
+    "rule=gated phi=favor-32 norm=sum+attention K=64 V=64 dtype=fp16",
+    "rule=decay phi=favor-16 norm=l2 K=32 V=64 dtype=fp32",
+    "rule=delta phi=favor-64 norm=sum+attention K=64 V=64 dtype=bf16",
+    "rule=delta phi=favor-8 norm=attention K=32 V=64 dtype=fp32",
+    "rule=gated-delta phi=favor-published-32 norm=sum K=64 V=64 dtype=fp16",
+    "rule=gated-delta phi=tanh norm=l2 K=128 V=64 dtype=bf16",
 )
 FORWARD = (
     "rule=gated phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
