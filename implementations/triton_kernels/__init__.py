@@ -16,8 +16,6 @@ import os
 from importlib.util import find_spec
 
 from fwpbench.implementations.base import Implementation, Output
-from fwpbench.implementations.triton_kernels.plan import is_wide
-from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
@@ -38,13 +36,9 @@ def missing() -> str | None:
 
 def run(problem: Problem, inputs: Inputs) -> Output:
     # Here, because whoever only asks what it cannot do may have no Triton.
-    from fwpbench.implementations.triton_kernels import autograd, recurrent, wide_autograd
+    from fwpbench.implementations.triton_kernels.operator import run
 
-    if is_recurrent(problem):
-        return recurrent.run(problem, inputs)
-    if is_wide(problem):
-        return wide_autograd.run(problem, inputs)
-    return autograd.run(problem, inputs)
+    return run(problem, inputs)
 
 
 IMPLEMENTATION = Implementation(

@@ -1,12 +1,29 @@
-"""What all kernels have around them: contiguous inputs, room for parts of gradients, a launch."""
+"""What all kernels have around them: what is given, room for parts of gradients, a launch."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+#: By name: shape and dtype.
+Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
+
+
+class Given(NamedTuple):
+    """What a problem gives; None for what it does not have."""
+
+    q: Tensor | None
+    k: Tensor
+    v: Tensor
+    alpha: Tensor | None
+    beta: Tensor | None
+    projection: Tensor | None
+    S: Tensor | None
+    z: Tensor | None
+    mask: Tensor | None
 
 
 @runtime_checkable
