@@ -123,6 +123,20 @@ def test_the_functions_take_what_they_are_given(family, rule):
     cell.call(op, problem, fla.Mapped(x, x, x, gates), None)
 
 
+@pytest.mark.parametrize("direction", ["forward", "forward+backward", "decode"])
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_every_cell_is_yes_or_a_reason(operator, direction):
+    """And every rule that a family has kernels for is done in one direction at least."""
+    for dtype in ("fp32", "bf16"):
+        problem = problem_of(operator, dtype=dtype, direction=direction)
+        for family in ROWS:
+            reason = fla.cannot(problem, family=family)
+            assert reason is None or reason.strip()
+            if operator.rule not in fla.CELLS[family]:
+                assert reason is not None
+                assert operator.rule in reason
+
+
 REFUSED = {
     "z·φ(q) for sum only": ("chunk", "decay", {"norm": "attention", "phi": "relu"}),
     "no fused-chunk kernels for delta": ("fused-chunk", "delta", {}),

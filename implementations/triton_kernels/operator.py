@@ -63,9 +63,9 @@ def shapes(problem: str, keeps: bool) -> Shapes:
     return found
 
 
-@torch.compiler.assume_constant_result  # compiled code cannot look into a cache
-def _names(problem: str, keeps: bool) -> list[str]:
-    return list(shapes(problem, keeps))
+#: Compiled code cannot look into a cache. (torch has no types for this.)
+_constant: Any = torch.compiler.assume_constant_result
+_names = _constant(lambda problem, keeps: list(shapes(problem, keeps)))
 
 
 def forward(problem: str, keeps: bool, *given: Tensor | None) -> list[Tensor]:
