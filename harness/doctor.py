@@ -165,7 +165,7 @@ def examine(probe: Probe, checks: Mapping[str, Check] = CHECKS) -> list[Finding]
     for name, check in checks.items():
         try:
             findings.append(check(probe))
-        except Exception as error:
+        except Exception as error:  # whatever a driver raises is what the check found
             findings.append(Finding(name, "unknown", f"{type(error).__name__}: {error}"))
     return findings
 

@@ -122,8 +122,10 @@ def _nvml() -> Any:
     """The library that asks NVIDIA's driver, or None."""
     try:
         import pynvml
-
+    except ImportError:
+        return None
+    try:
         pynvml.nvmlInit()
-    except Exception:
+    except pynvml.NVMLError:  # no driver
         return None
     return pynvml
