@@ -88,7 +88,7 @@ def lines(
             .encode(y=_y("low", y), y2="high:Q", strokeDash=alt.Undefined)
         )
     layers.append(_symbols(base, everything).encode(y=_y("y", y), strokeDash=alt.Undefined))
-    return _finished(alt.layer(*layers), width, height)
+    return finished(alt.layer(*layers), width, height)
 
 
 def dots(series: Sequence[Series], x: Axis, rows: Sequence[str], *, width: int) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def dots(series: Sequence[Series], x: Axis, rows: Sequence[str], *, width: int) 
         .encode(x=_x("low", x), x2="high:Q")
     )
     points = _symbols(base, series).encode(x=_x("x", x))
-    return _finished(alt.layer(interval, points), width, 60 + 24 * len(rows))
+    return finished(alt.layer(interval, points), width, 60 + 24 * len(rows))
 
 
 def histogram(
@@ -144,7 +144,7 @@ def histogram(
     border = (
         _base([{"x": limit}]).mark_rule(strokeDash=[4, 3], color="currentColor").encode(x="x:Q")
     )
-    return _finished(alt.layer(bars, border), width, height)
+    return finished(alt.layer(bars, border), width, height)
 
 
 def _base(rows: list[dict[str, Any]]) -> alt.Chart:
@@ -203,7 +203,8 @@ def _dashes(series: Sequence[Series]) -> alt.StrokeDash:
     )
 
 
-def _finished(chart: Any, width: int, height: int) -> dict[str, Any]:
+def finished(chart: Any, width: int, height: int) -> dict[str, Any]:
+    """A chart of this size as a spec; what all charts share is said once per page."""
     chart = chart.properties(
         width=width, height=height, autosize=alt.AutoSizeParams(type="fit", contains="padding")
     )

@@ -15,6 +15,7 @@ from fwpbench.reports import (
     agreement,
     capacity,
     coverage,
+    explained,
     growth,
     museum,
     quality,
@@ -40,6 +41,7 @@ SECTIONS = (
     capacity.section,
     stability.section,
     quality.section,
+    explained.section,
 )
 MOST_COMPLAINTS = 50
 

@@ -158,3 +158,15 @@ def test_the_keyboard_reaches_everything_that_can_be_used(browser: Any, report: 
     )
     assert stuck == 0
     visit.close(report)
+
+
+def test_a_slider_moves_through_the_tokens_of_a_memory(browser: Any, report: Path) -> None:
+    visit = Visit(browser, report)
+    visit.page.locator("#explained figure").first.scroll_into_view_if_needed()
+    visit.page.wait_for_selector("#explained figure[data-live]")
+    visit.page.get_by_role("slider", name="Token").focus()
+    visit.page.keyboard.press("End")
+    visit.page.get_by_text("Token 24 stores pair 12 for the first time").wait_for()
+    visit.page.keyboard.press("Home")
+    visit.page.get_by_text("Token 1 stores pair 1 for the first time").wait_for()
+    visit.close(report)

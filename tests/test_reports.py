@@ -138,7 +138,7 @@ def test_every_chart_stands_there_without_script(name: str) -> None:
 def test_a_suite_that_was_not_run_has_no_section(suite: str) -> None:
     parser = seen(f"only {suite}")
     own = SECTIONS.get(suite, suite)
-    assert parser.sections == ["summary", "coverage", own, "about"]
+    assert parser.sections == ["summary", "coverage", own, "explained", "about"]
     links = [known["href"] for tag, known in parser.elements if tag == "a" and "href" in known]
     others = {SECTIONS.get(other, other) for other in SUITES} - {own}
     assert not {f"#{other}" for other in others} & set(links)
