@@ -32,7 +32,20 @@ examples:
   fwpbench report runs/*                        one HTML file from any number of runs
   fwpbench merge runs/a runs/b --output runs/c  the shards of one plan become one run
   fwpbench compare runs/before runs/after       what became faster or slower
+  fwpbench choose --T 8192 --K 64 --gpu H200    which operator by which implementation, by records
   fwpbench doctor                               can this machine's numbers be trusted?
+"""
+CHOOSE_EXAMPLES = """\
+examples:
+  fwpbench choose --T 8192                      from all runs under results/ and runs/
+  fwpbench choose --T 8192 --K 64 --gpu H200 --dtype bf16
+  fwpbench choose --T 4096 --direction forward+backward runs/2026-11-22-101500
+
+Times are those of the length asked for, else between two measured lengths, else of the law fitted
+to at least four, up to four times beyond the last; of other sizes (K, V, H, B) the nearest. Each
+line says which. What no record tells is listed as unknown. Only right results count.
+
+exit codes: 0; 2 no record fits, or wrong usage
 """
 DOCTOR_EXAMPLES = """\
 examples:
@@ -275,6 +288,28 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     compare.add_argument("--json", action="store_true", help="one JSON object")
 
+    choose = _parser(
+        commands.add_parser("choose", help="which operator by which implementation, by records"),
+        "Recommend an operator and its implementation for the sizes you have, from records.",
+        CHOOSE_EXAMPLES,
+    )
+    choose.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run folders (default: all under results/ and runs/)"
+    )
+    choose.add_argument("--T", type=_size, required=True, metavar="N", help="tokens")
+    for size, meaning in (("K", "key size"), ("V", "value size"), ("H", "heads"), ("B", "batch")):
+        choose.add_argument(f"--{size}", type=_size, metavar="N", help=f"{meaning} of a call")
+    choose.add_argument("--gpu", "--device", metavar="NAME", help="part of a device's name: H200")
+    choose.add_argument("--dtype", metavar="DTYPE", help="fp32, bf16, fp16 (default: whichever)")
+    choose.add_argument(
+        "--direction", default="forward", metavar="DIRECTION",
+        help="forward, forward+backward, decode (default: forward)",
+    )  # fmt: skip
+    choose.add_argument(
+        "--most", type=_size, default=12, metavar="N", help="lines at most (default: 12)"
+    )
+    choose.add_argument("--json", action="store_true", help="one JSON object")
+
     doctor = _parser(
         commands.add_parser("doctor", help="can this machine's numbers be trusted, and why not?"),
         "Look at the clock, the caches, the power limit, other processes and the noise, for about "
@@ -293,6 +328,13 @@ def _fraction(text: str) -> float:
     if re.fullmatch(r"0?\.\d{1,9}|0", text) is None:
         raise argparse.ArgumentTypeError(f"expected a fraction such as 0.01, not {text!r}")
     return float(text)
+
+
+def _size(text: str) -> int:
+    """8192."""
+    if re.fullmatch(r"[1-9]\d{0,11}", text) is None:
+        raise argparse.ArgumentTypeError(f"expected a size such as 64 or 8192, not {text!r}")
+    return int(text)
 
 
 def _names(text: str) -> list[str]:

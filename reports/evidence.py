@@ -132,6 +132,19 @@ class Evidence:
     def label(self, case: Case) -> str:
         return self.labels[case.record.name, case.operator]
 
+    def device(self, case: Case) -> str:
+        """The machine's name for it, where its run says one; else cpu or cuda."""
+        return self._devices.get(case.words["run"], case.record.device)
+
+    @cached_property
+    def _devices(self) -> dict[str, str]:
+        named = zip(_names_of(self.runs), self.runs, strict=True)
+        return {
+            name: clipped(str(run.environment["device"]), 80)
+            for name, run in named
+            if run.environment.get("device")
+        }
+
     @cached_property
     def wrong_pairs(self) -> set[tuple[Operator, str]]:
         """Operator × implementation with a wrong agreement record: never ranked."""
