@@ -36,6 +36,22 @@ def between(a, C: tl.constexpr, LATE: tl.constexpr = 0):
 
 
 @triton.jit
+def decays(alpha, beta, rows, live, t, T, H, C: tl.constexpr, GATED: tl.constexpr):
+    """Γ [C, C], γ [C] and α_{i + 1} [C], 1 for the last, of the chunk that begins at t."""
+    c = tl.arange(0, C)
+    a = decay_of(alpha, beta, rows, live, GATED)
+    later = decay_of(alpha, beta, rows + H, (c + 1 < C) & (t + c + 1 < T), GATED)
+    return between(a, C), tl.cumprod(a, 0), later
+
+
+@triton.jit
+def decays_before(alpha, beta, rows, live, H, C: tl.constexpr, GATED: tl.constexpr):
+    """The same one token before: Γ[t − 1, j] and γ_{t − 1}."""
+    a = decay_of(alpha, beta, rows - H, live & (tl.arange(0, C) > 0), GATED)
+    return between(a, C, 1), tl.cumprod(a, 0)
+
+
+@triton.jit
 def through_decay(M, dsince, gamma, gamma_before, since_before, later, C: tl.constexpr):
     """Σ_{i ≥ t > j} Γ[i, t] Γ[t − 1, j] M[i, j] for every t, and with γ and dγ as column 0 of Γ, M.
 
