@@ -90,7 +90,18 @@ WIDE_SUM: WideBlocks = {
     "bf16": ((64, 32, 64, 8), (64, 32, 64, 8)),
     "fp16": ((64, 16, 32, 8), (64, 16, 32, 8)),
 }
-WIDE_BLOCKS = dict.fromkeys(BLOCKS, WIDE_SUM)
+#: Of the rules that decay or correct.
+WIDE: WideBlocks = {
+    "fp32": ((32, 16, 16, 8), (32, 16, 16, 8)),
+    "bf16": ((64, 32, 64, 8), (64, 32, 32, 8)),
+    "fp16": ((64, 16, 32, 8), (64, 16, 32, 8)),
+}
+#: Of these FAVOR, whose projection is summed up beside what else a tile needs.
+WIDE_FAVOR: WideBlocks = {
+    "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
+    "bf16": ((64, 16, 64, 8), (64, 16, 64, 8)),
+    "fp16": WIDE["fp16"],
+}
 LARGEST_D = 1024
 LARGEST_K = LARGEST_V = 256
 
@@ -111,6 +122,12 @@ def largest_narrow(problem: Problem) -> int:
 def is_wide(problem: Problem) -> bool:
     """Whether φ is done in tiles, its state in memory."""
     return largest_narrow(problem) < problem.D
+
+
+def wide_blocks(problem: Problem) -> WideBlocks:
+    if problem.rule == "sum":
+        return WIDE_SUM
+    return WIDE_FAVOR if problem.phi.startswith("favor") else WIDE
 
 
 def kind(phi: str) -> str:
@@ -172,7 +189,7 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
     keeps = keeps and p.rule != "sum"
     MAP, BK, BD = kind(p.phi), power_of_two(p.K), power_of_two(p.D)
     if is_wide(p):
-        wide_forward, wide_backward = WIDE_BLOCKS[p.rule][p.dtype]
+        wide_forward, wide_backward = wide_blocks(p)[p.dtype]
         largest_BD, C, most, warps = wide_backward if backward else wide_forward
         BD = min(BD, largest_BD)
         if keeps:

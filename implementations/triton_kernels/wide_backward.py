@@ -23,9 +23,11 @@ import triton.language as tl
 
 from fwpbench.implementations.triton_kernels.backward import output_gradient
 from fwpbench.implementations.triton_kernels.chunk import (
+    between,
+    decay_before,
     decays,
-    decays_before,
     last_of,
+    summed_before,
     through_decay,
 )
 from fwpbench.implementations.triton_kernels.feature_tiles import (
@@ -86,7 +88,7 @@ def fwp_wide_backward_kv(
         dones = tl.zeros((C,), tl.float32)
         along = tl.zeros((C,), tl.float32)
         dacross = 0.0
-        for first in range(0, D, BD):
+        for first in tl.range(0, D, BD, disable_licm=True):
             d = first + tl.arange(0, BD)
             Q = feature_tile(
                 q, rows, live, d, q_off, q_s, projection, K, D, BK, BD, QUERY_MAP, SCALE
@@ -113,11 +115,11 @@ def fwp_wide_backward_kv(
                 dP += product(tl.trans(dscores), Q, DOT)
                 along += tl.sum(dP * P, 1)
         if DECAYS or GATED:
-            before, since_before = decays_before(alpha, beta, rows, live, H, C, GATED)
             dleft = tl.sum(U * dU, 1)
             if DIVIDES:
                 dleft += ones * dones
-            da = left * (tl.sum(dleft[None, :] * before, 1) + dacross * since_before)
+            a = decay_before(alpha, beta, rows, live, H, C, GATED)
+            da = left * summed_before(a, dleft, dacross, C)
             if DECAYS:
                 tl.store(dalpha + rows, da, mask=live)
             dU, dones, scores = left[:, None] * dU, left * dones, scores * gamma
@@ -141,7 +143,7 @@ def fwp_wide_backward_kv(
         if CORRECTS:
             dF, dmet = found_gradient(dU, v, E_kept, r_kept, rows, at_v, live, in_v, DIVIDES)
         gathered = tl.zeros((C, BK), tl.float32)
-        for first in range(0, D, BD):
+        for first in tl.range(0, D, BD, disable_licm=True):
             d = first + tl.arange(0, BD)
             Q = feature_tile(
                 q, rows, live, d, q_off, q_s, projection, K, D, BK, BD, QUERY_MAP, SCALE
@@ -310,7 +312,7 @@ def own_gradient(
     if SCALE != "none" or DECAYS or GATED:
         scores = tl.zeros((C, C), tl.float32)
         dsince = tl.zeros((C,), tl.float32)
-        for first in range(0, D, BD):
+        for first in tl.range(0, D, BD, disable_licm=True):
             d = first + tl.arange(0, BD)
             X = feature_tile(x, rows, live, d, x_off, x_s, projection, K, D, BK, BD, X_MAP, SCALE)
             P = feature_tile(k, rows, live, d, k_off, k_s, projection, K, D, BK, BD, MAP, SCALE)
@@ -326,11 +328,12 @@ def own_gradient(
                 dX += product(onto, P, DOT)
                 along += tl.sum(dX * X, 1)
         if DECAYS or GATED:
-            before, since_before = decays_before(alpha, beta, rows, live, H, C, GATED)
+            a = decay_before(alpha, beta, rows, live, H, C, GATED)
+            before, since_before = between(a, C, 1), tl.cumprod(a, 0)
             da = through_decay(dscores * scores, dsince, gamma, before, since_before, later, C)
             tl.store(dgate + rows, -da if GATED else da, mask=live)
     gathered = tl.zeros((C, BK), tl.float32)
-    for first in range(0, D, BD):
+    for first in tl.range(0, D, BD, disable_licm=True):
         d = first + tl.arange(0, BD)
         P = feature_tile(k, rows, live, d, k_off, k_s, projection, K, D, BK, BD, MAP, SCALE)
         S_d = read_tile(S, d, e, D, V)

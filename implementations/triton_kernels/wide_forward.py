@@ -46,17 +46,11 @@ def fwp_wide_forward(
         at_v = rows[:, None] * V + e[None, :]
         in_v = live[:, None] & (e < V)[None, :]
         k_off, k_s = shared(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)
-        U = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
-        if DECAYS or GATED:
-            gamma, since, later = decays(alpha, beta, rows, live, t, T, H, C, GATED)
-            left, across = tl.cumprod(later, 0, reverse=True), last_of(since, C)
-        if GATED or CORRECTS:
-            b = tl.load(beta + rows, mask=live, other=0.0)
         if CORRECTS:
             found = tl.zeros((C, BV), tl.float32)
             gram = tl.zeros((C, C), tl.float32)
             met = tl.zeros((C,), tl.float32)
-            for first in range(0, D, BD):
+            for first in tl.range(0, D, BD, disable_licm=True):
                 d = first + tl.arange(0, BD)
                 P = feature_tile(k, rows, live, d, k_off, k_s, projection, K, D, BK, BD, MAP, SCALE)
                 found += product(P, read_tile(S + slot * D * V, d, e, D, V), DOT)
@@ -64,6 +58,13 @@ def fwp_wide_forward(
                 if DIVIDES:
                     z_d = tl.load(z + slot * D + d, mask=d < D, other=0.0)
                     met += tl.sum(P * (z_d[None, :] + tl.cumsum(P, 0) - P), 1)
+        U = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
+        if DECAYS or GATED:
+            gamma, since, later = decays(alpha, beta, rows, live, t, T, H, C, GATED)
+            left, across = tl.cumprod(later, 0, reverse=True), last_of(since, C)
+        if GATED or CORRECTS:
+            b = tl.load(beta + rows, mask=live, other=0.0)
+        if CORRECTS:
             gram = tl.where(c[:, None] > c[None, :], gram, 0.0)
             if DECAYS:
                 found, gram = since[:, None] * found, gamma * gram
@@ -87,7 +88,7 @@ def fwp_wide_forward(
         read = tl.zeros((C, BV), tl.float32)
         scores = tl.zeros((C, C), tl.float32)
         seen = tl.zeros((C,), tl.float32)
-        for first in range(0, D, BD):
+        for first in tl.range(0, D, BD, disable_licm=True):
             d = first + tl.arange(0, BD)
             Q = feature_tile(
                 q, rows, live, d, q_off, q_s, projection, K, D, BK, BD, QUERY_MAP, SCALE
