@@ -43,17 +43,13 @@ from fwpbench.implementations.triton_kernels.reverse_sweep import (
     fwp_chunk_backward_q,
 )
 from fwpbench.implementations.triton_kernels.wide_backward import (
-    fwp_wide_sum_backward_kv,
-    fwp_wide_sum_backward_q,
+    fwp_wide_backward_found,
+    fwp_wide_backward_kv,
+    fwp_wide_backward_q,
 )
-from fwpbench.implementations.triton_kernels.wide_forward import fwp_wide_sum_forward
+from fwpbench.implementations.triton_kernels.wide_forward import fwp_wide_forward
 from fwpbench.operators.problem import Problem
 
-FORWARD = {"sum": fwp_chunk_forward, "wide": fwp_wide_sum_forward}
-BACKWARD = {
-    "sum": (fwp_sum_backward_q, fwp_sum_backward_kv),
-    "wide": (fwp_wide_sum_backward_q, fwp_wide_sum_backward_kv),
-}
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
@@ -88,12 +84,19 @@ def kernels(problem: Problem) -> Iterator[tuple[Any, Plan | RecurrentPlan]]:
         if problem.backward:
             yield fwp_fwm_backward, replace(p, backward=True)
         return
-    which = "wide" if is_wide(problem) else problem.rule
+    wide = is_wide(problem)
     forward = plan(problem, keeps=problem.backward)
-    yield FORWARD.get(which, fwp_chunk_forward), forward
+    yield fwp_wide_forward if wide else fwp_chunk_forward, forward
     if problem.backward:
         backward = plan(problem, backward=True)
-        for kernel in BACKWARD.get(which, (fwp_chunk_backward_q, fwp_chunk_backward_kv)):
+        both: tuple[Any, ...] = fwp_chunk_backward_q, fwp_chunk_backward_kv
+        if wide:
+            both = fwp_wide_backward_q, fwp_wide_backward_kv
+            if backward.CORRECTS:
+                both = *both, fwp_wide_backward_found
+        elif problem.rule == "sum":
+            both = fwp_sum_backward_q, fwp_sum_backward_kv
+        for kernel in both:
             yield kernel, backward
 
 
@@ -108,10 +111,13 @@ def argument(name: str, problem: Problem, tiles: int) -> Any:
     part = 1 << 20
     # C: in the recurrent kernels, the tokens between two kept states.
     sizes = {"T": problem.tokens, "H": problem.H, "C": 32}
-    sizes |= {"part": part, "part_gate": part, "part_z": part}
+    sizes |= dict.fromkeys(("part", "part_gate", "part_z", "part_dz"), part)
     if name in sizes:
         return sizes[name]
     in_parts = name in ("dq", "dk") and tiles > 1
+    if not is_recurrent(problem) and is_wide(problem) and problem.operator.update_rule.corrects:
+        # Two kernels have a part in dk, and the second takes dv from the first.
+        in_parts = in_parts or name in ("dk", "dv")
     if name in ("q", "k", "v", "o", "do", "dq", "dk", "dv") and not in_parts:
         return MockTensor(problem.torch_dtype)
     return MockTensor(torch.bool if name == "mask" else torch.float32)

@@ -36,6 +36,21 @@ def between(a, C: tl.constexpr, LATE: tl.constexpr = 0):
 
 
 @triton.jit
+def decays(alpha, beta, rows, live, t, T, H, C: tl.constexpr, GATED: tl.constexpr):
+    """Γ [C, C], γ [C] and α_{i + 1} [C], 1 for the last, of the chunk that begins at t."""
+    c = tl.arange(0, C)
+    a = decay_of(alpha, beta, rows, live, GATED)
+    later = decay_of(alpha, beta, rows + H, (c + 1 < C) & (t + c + 1 < T), GATED)
+    return between(a, C), tl.cumprod(a, 0), later
+
+
+@triton.jit
+def decay_before(alpha, beta, rows, live, H, C: tl.constexpr, GATED: tl.constexpr):
+    """α_{i − 1} [C], 1 for the first of a chunk."""
+    return decay_of(alpha, beta, rows - H, live & (tl.arange(0, C) > 0), GATED)
+
+
+@triton.jit
 def through_decay(M, dsince, gamma, gamma_before, since_before, later, C: tl.constexpr):
     """Σ_{i ≥ t > j} Γ[i, t] Γ[t − 1, j] M[i, j] for every t, and with γ and dγ as column 0 of Γ, M.
 
@@ -45,6 +60,15 @@ def through_decay(M, dsince, gamma, gamma_before, since_before, later, C: tl.con
     a = later[:, None] + tl.zeros((C, C), tl.float32)
     sums = tl.associative_scan((a, M), 0, _joined, reverse=True)[1]
     return tl.sum(gamma_before * sums, 1) + since_before * tl.sum(gamma * dsince[:, None], 0)
+
+
+@triton.jit
+def summed_before(a, x, first, C: tl.constexpr):
+    """s_t = α_{t−1} s_{t−1} + x_{t−1}, [C], from s_0 = `first`; `a` is α_{t−1}."""
+    c = tl.arange(0, C)
+    earlier = tl.sum(tl.where(c[:, None] == c[None, :] + 1, x[None, :], 0.0), 1)
+    earlier = tl.where(c == 0, first, earlier)
+    return tl.associative_scan((a, earlier), 0, _joined)[1]
 
 
 @triton.jit

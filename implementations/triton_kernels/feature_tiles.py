@@ -31,7 +31,7 @@ def shared(
     s = tl.full((rows.shape[0],), 1.0, tl.float32)
     if SCALE != "none":
         total = tl.zeros((rows.shape[0],), tl.float32)
-        for first in range(0, D, BD):
+        for first in tl.range(0, D, BD, disable_licm=True):
             d = first + tl.arange(0, BD)
             phi = mapped(x, rows, live, d, taken, projection, K, D, BK, BD, MAP)
             total += tl.sum(summand(phi, SCALE), 1)

@@ -197,7 +197,7 @@ def shift(
         y = loaded(x, rows, live, tl.arange(0, BK), K) * _temperature(K, MAP)
         taken = tl.sum(y * y, 1) / 2 + _log(D) / 2
     elif MAP == "favor-queries" and D > BD:
-        for first in range(0, D, BD):
+        for first in tl.range(0, D, BD, disable_licm=True):
             d = first + tl.arange(0, BD)
             u = _projected(x, rows, live, d, projection, K, D, BK, MAP)
             taken = tl.maximum(taken, tl.max(tl.abs(u), 1))

@@ -82,20 +82,33 @@ LARGEST_FAMILY_FP32 = {
     ("gated-delta", "favor"): 16,
     ("gated-delta", "dpfp"): 16,
 }
-#: For a φ wider than that, by dtype: features a tile, tokens a chunk, value columns a block at
-#: most, warps. So far for the rule sum.
-WIDE_BLOCKS = {"fp32": (32, 16, 16, 8), "bf16": (64, 32, 64, 8), "fp16": (64, 16, 32, 8)}
-LARGEST_WIDE = 1024
+#: For a φ wider than that, by dtype, forward and backward: features a tile, tokens a chunk, value
+#: columns a block at most, warps.
+WideBlocks = dict[str, tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]
+WIDE_SUM: WideBlocks = {
+    "fp32": ((32, 16, 16, 8), (32, 16, 16, 8)),
+    "bf16": ((64, 32, 64, 8), (64, 32, 64, 8)),
+    "fp16": ((64, 16, 32, 8), (64, 16, 32, 8)),
+}
+#: Of the rules that decay or correct.
+WIDE: WideBlocks = {
+    "fp32": ((32, 16, 16, 8), (32, 16, 16, 8)),
+    "bf16": ((64, 32, 64, 8), (64, 32, 32, 8)),
+    "fp16": ((64, 16, 32, 8), (64, 16, 32, 8)),
+}
+#: Of these FAVOR, whose projection is summed up beside what else a tile needs.
+WIDE_FAVOR: WideBlocks = {
+    "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
+    "bf16": ((64, 16, 64, 8), (64, 16, 64, 8)),
+    "fp16": WIDE["fp16"],
+}
+LARGEST_D = 1024
 LARGEST_K = LARGEST_V = 256
 
 
-def largest_D(problem: Problem) -> int:
-    """The widest φ that has a layout both ways, for what goes forward may have to go back."""
-    return LARGEST_WIDE if problem.rule == "sum" else largest_narrow(problem)
-
-
 def largest_narrow(problem: Problem) -> int:
-    """The widest φ whose state a block can hold in registers."""
+    """The widest φ whose state a block can hold in registers both ways, for what goes forward may
+    have to go back."""
     p = problem
     widest = min(max(blocks[p.dtype]) for blocks in BLOCKS[p.rule])
     if p.phi in MAPS:
@@ -108,7 +121,13 @@ def largest_narrow(problem: Problem) -> int:
 
 def is_wide(problem: Problem) -> bool:
     """Whether φ is done in tiles, its state in memory."""
-    return problem.rule == "sum" and largest_narrow(problem) < problem.D
+    return largest_narrow(problem) < problem.D
+
+
+def wide_blocks(problem: Problem) -> WideBlocks:
+    if problem.rule == "sum":
+        return WIDE_SUM
+    return WIDE_FAVOR if problem.phi.startswith("favor") else WIDE
 
 
 def kind(phi: str) -> str:
@@ -153,11 +172,6 @@ class Plan:
         return -(-self.V // self.BV)
 
     @property
-    def wide(self) -> bool:
-        """Whether φ is done in tiles, its state in memory."""
-        return self.D > self.BD
-
-    @property
     def options(self) -> dict[str, int]:
         """Chunks loaded ahead would need as many registers again."""
         return {"num_warps": self.warps, "num_stages": 1}
@@ -175,7 +189,11 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
     keeps = keeps and p.rule != "sum"
     MAP, BK, BD = kind(p.phi), power_of_two(p.K), power_of_two(p.D)
     if is_wide(p):
-        BD, C, most, warps = WIDE_BLOCKS[p.dtype]
+        wide_forward, wide_backward = wide_blocks(p)[p.dtype]
+        largest_BD, C, most, warps = wide_backward if backward else wide_forward
+        BD = min(BD, largest_BD)
+        if keeps:
+            C = wide_backward[1]
         # The gradient of x is gathered in registers, [C, BK]; narrower than BD, it spilled.
         C, BK = min(C, 4096 // BK), max(BK, BD)
     else:

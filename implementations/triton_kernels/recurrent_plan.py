@@ -11,7 +11,6 @@ from fwpbench.implementations.triton_kernels.plan import (
     NORMS,
     RULES,
     kind,
-    largest_D,
     power_of_two,
     query_map,
 )
@@ -45,13 +44,13 @@ TOKEN_BY_TOKEN = ("gla", "kda", "fwm")
 
 def is_recurrent(problem: Problem) -> bool:
     """Whether the recurrent kernel takes it: one token, a rule without kernels of whole chunks, and
-    forward what those have no form for: masks, writing alone, a φ that is too wide for them."""
+    forward what those have no form for: masks and writing alone."""
     p = problem
     if p.direction == "decode" or p.rule in TOKEN_BY_TOKEN:
         return True
     if p.rule not in RULES or p.dtype not in DOTS or p.backward or not p.causal:
         return False
-    return p.masked or not p.reads or largest_D(p) < p.D
+    return p.masked or not p.reads
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,10 @@
 """The forward kernel for a wide φ: as forward.py, tile by tile of features.
 
-A += Q'_d K'_dᵀ    O += Q'_d S_d    S_d ← S_d + K'_dᵀ V    for every tile d;  O += tril(A) V
+Where the rule corrects, a first pass over the tiles d finds what the state and the chunk hold:
+    F += K'_d S_d    G += K'_d K'_dᵀ    E = (I + tril(r Γ∘G, −1) diag(β))⁻¹ (V − r γ F)    U = β E
+and the pass that reads is the one that writes:
+    R += Q'_d S_d    A += Q'_d K'_dᵀ    S_d ← γ_C S_d + (Γ_C∘K'_d)ᵀ U    O = γ R + tril(Γ∘A) U
+E is what forward.py divides by β to have: the backward kernels take β's gradient from it.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from fwpbench.implementations.triton_kernels.chunk import decays, inverse, last_of
 from fwpbench.implementations.triton_kernels.feature_tiles import feature_tile, shared
 from fwpbench.implementations.triton_kernels.features import EPSILON
 from fwpbench.implementations.triton_kernels.products import cast, product
@@ -15,52 +20,108 @@ from fwpbench.implementations.triton_kernels.state_tiles import read_tile, write
 
 
 @triton.jit
-def fwp_wide_sum_forward(
-    q, k, v, projection, S, z, o, y, T, H, part_z,
+def fwp_wide_forward(
+    q, k, v, alpha, beta, projection, S, z, o, y, A_kept, E_kept, r_kept, T, H, part_z,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
     MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
-    STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, DOT: tl.constexpr,
+    DECAYS: tl.constexpr, GATED: tl.constexpr, CORRECTS: tl.constexpr, KEEPS: tl.constexpr,
+    DOT: tl.constexpr, SOLVE: tl.constexpr,
 ):  # fmt: skip
-    """S, z: the state before, and in its place the state after; z once per tile of columns."""
+    """S, z: the state before, and in its place the state after; or, where the kernel KEEPS, a slot
+    for the state before each chunk and one for that after the last. z once per tile of columns.
+    """
     bh, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
     c, e = tl.arange(0, C), tile * BV + tl.arange(0, BV)
-    S += bh * D * V
+    chunks = (T + C - 1) // C
     if DIVIDES:
-        z += tile.to(tl.int64) * part_z + bh * D
-    for t in range(0, T, C):
+        z += tile.to(tl.int64) * part_z
+    for t in tl.range(0, T, C, disable_licm=True):
+        slot, after = bh, bh
+        if KEEPS:
+            slot = bh * (chunks + 1) + t // C
+            after = slot + 1
         live = t + c < T
         rows = (bh // H * T + t + c) * H + bh % H
         at_v = rows[:, None] * V + e[None, :]
         in_v = live[:, None] & (e < V)[None, :]
-        q_off, q_s = shared(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
         k_off, k_s = shared(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)
-        values = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
-        A = tl.zeros((C, C), tl.float32)
+        if CORRECTS:
+            found = tl.zeros((C, BV), tl.float32)
+            gram = tl.zeros((C, C), tl.float32)
+            met = tl.zeros((C,), tl.float32)
+            for first in tl.range(0, D, BD, disable_licm=True):
+                d = first + tl.arange(0, BD)
+                P = feature_tile(k, rows, live, d, k_off, k_s, projection, K, D, BK, BD, MAP, SCALE)
+                found += product(P, read_tile(S + slot * D * V, d, e, D, V), DOT)
+                gram += product(P, tl.trans(P), DOT)
+                if DIVIDES:
+                    z_d = tl.load(z + slot * D + d, mask=d < D, other=0.0)
+                    met += tl.sum(P * (z_d[None, :] + tl.cumsum(P, 0) - P), 1)
+        U = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
+        if DECAYS or GATED:
+            gamma, since, later = decays(alpha, beta, rows, live, t, T, H, C, GATED)
+            left, across = tl.cumprod(later, 0, reverse=True), last_of(since, C)
+        if GATED or CORRECTS:
+            b = tl.load(beta + rows, mask=live, other=0.0)
+        if CORRECTS:
+            gram = tl.where(c[:, None] > c[None, :], gram, 0.0)
+            if DECAYS:
+                found, gram = since[:, None] * found, gamma * gram
+            if DIVIDES:
+                r = 1.0 / (met + EPSILON)
+                found, gram = r[:, None] * found, r[:, None] * gram
+                if KEEPS:
+                    tl.store(r_kept + rows, r, mask=live & (tile == 0))
+            A = inverse(gram * b[None, :], C, SOLVE)
+            U = product(A, U - found, DOT)
+            if KEEPS:
+                tl.store(E_kept + at_v, U, mask=in_v)
+                # (I + βG)⁻¹ of (I + Gβ)⁻¹: the gradient of E is to be had without dividing by β too
+                one = tl.where(c[:, None] == c[None, :], 1.0, 0.0)
+                A = one - b[:, None] * product(A, gram, SOLVE)
+                in_A = live[:, None] & (tile == 0)
+                tl.store(A_kept + rows[:, None] * C + c[None, :], A, mask=in_A)
+        if GATED or CORRECTS:
+            U = b[:, None] * U
+        q_off, q_s = shared(q, rows, live, projection, K, D, BK, BD, QUERY_MAP, SCALE)
         read = tl.zeros((C, BV), tl.float32)
+        scores = tl.zeros((C, C), tl.float32)
         seen = tl.zeros((C,), tl.float32)
-        for first in range(0, D, BD):
+        for first in tl.range(0, D, BD, disable_licm=True):
             d = first + tl.arange(0, BD)
             Q = feature_tile(
                 q, rows, live, d, q_off, q_s, projection, K, D, BK, BD, QUERY_MAP, SCALE
             )
             P = feature_tile(k, rows, live, d, k_off, k_s, projection, K, D, BK, BD, MAP, SCALE)
-            S_d = read_tile(S, d, e, D, V)
-            A += product(Q, tl.trans(P), DOT)
+            S_d = read_tile(S + slot * D * V, d, e, D, V)
+            scores += product(Q, tl.trans(P), DOT)
             read += product(Q, S_d, DOT)
-            S_d += product(tl.trans(P), values, DOT)
+            if DECAYS or GATED:
+                P, S_d = left[:, None] * P, across * S_d
+            S_d += product(tl.trans(P), U, DOT)
             z_d = tl.zeros((BD,), tl.float32)
             if DIVIDES:
-                z_d = tl.load(z + d, mask=d < D, other=0.0)
+                z_d = tl.load(z + slot * D + d, mask=d < D, other=0.0)
                 seen += tl.sum(Q * z_d[None, :], 1)
+                if GATED:
+                    P = b[:, None] * P
+                if DECAYS or GATED:
+                    z_d = across * z_d
             tl.debug_barrier()
-            write_tile(S, S_d, d, e, D, V)
+            write_tile(S + after * D * V, S_d, d, e, D, V)
             if DIVIDES:
-                tl.store(z + d, z_d + tl.sum(P, 0), mask=d < D)
-        A = tl.where(c[:, None] >= c[None, :], A, 0.0)
-        read += product(A, values, DOT)
+                tl.store(z + after * D + d, z_d + tl.sum(P, 0), mask=d < D)
+        scores = tl.where(c[:, None] >= c[None, :], scores, 0.0)
+        if DECAYS or GATED:
+            scores, read = scores * gamma, since[:, None] * read
+        read += product(scores, U, DOT)
         if DIVIDES:
-            seen += tl.sum(A, 1) + EPSILON
+            if DECAYS or GATED:
+                seen = since * seen
+            if GATED:
+                scores = scores * b[None, :]
+            seen += tl.sum(scores, 1) + EPSILON
             read = read / seen[:, None]
             tl.store(y + rows, seen, mask=live & (tile == 0))
         tl.store(o + at_v, cast(read, o.dtype.element_ty), mask=in_v)
