@@ -32,6 +32,7 @@ examples:
   fwpbench report runs/*                        one HTML file from any number of runs
   fwpbench merge runs/a runs/b --output runs/c  the shards of one plan become one run
   fwpbench compare runs/before runs/after       what became faster or slower
+  fwpbench submit-check results/h200-2026-11    may this run be published?
   fwpbench doctor                               can this machine's numbers be trusted?
 """
 DOCTOR_EXAMPLES = """\
@@ -116,6 +117,20 @@ examples:
   fwpbench report runs/2026-11-22-101500
   fwpbench report runs/h200 runs/a100 --output comparison.html
 """
+SUBMIT_EXAMPLES = """\
+examples:
+  fwpbench run --output results/h200-2026-11    a run, in a folder named by the machine
+  rm -r results/h200-2026-11/logs results/h200-2026-11/report.*
+  fwpbench submit-check results/h200-2026-11    then open a pull request that adds the folder
+  fwpbench submit-check results/*
+
+Every error is printed as file:line, what was expected, what came, and what to do. It checks each
+record against the schema, that every planned case has one (no choice of the good ones), intervals
+and medians against the samples, protocol and environment, sizes (records.jsonl 64 MiB, plan.json
+16 MiB, a line 4 MiB), and that no folder or address of the machine's user is told.
+
+exit codes: 0 no error; 1 some; 2 wrong usage
+"""
 KINDS = (
     "feature-maps",
     "update-rules",
@@ -163,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed.words, parsed.began = words, began
         # What it prints may be cut off at any line; whether all is well is then not said.
         code = 130 if parsed.command in ("run", "check") else 0
-        command = importlib.import_module(f"fwpbench.commands.{parsed.command}")
+        command = importlib.import_module(f"fwpbench.commands.{parsed.command.replace('-', '_')}")
         code = int(command.main(parsed))
         sys.stdout.flush()
         return code
@@ -253,6 +268,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     merge.add_argument("runs", nargs="+", metavar="RUN", help="run folders, one of each shard")
     merge.add_argument("--output", metavar="DIR", required=True, help="the run folder to make")
+
+    submit = _parser(
+        commands.add_parser("submit-check", help="may this run be published under results/?"),
+        "Check a submission as the publishing workflow does, and print every error with its line.",
+        SUBMIT_EXAMPLES,
+    )
+    submit.add_argument("folders", nargs="+", metavar="FOLDER", help="run folders, as results/NAME")
 
     compare = _parser(
         commands.add_parser("compare", help="what became faster or slower from run to run"),
