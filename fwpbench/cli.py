@@ -116,6 +116,9 @@ REPORT_EXAMPLES = """\
 examples:
   fwpbench report runs/2026-11-22-101500
   fwpbench report runs/h200 runs/a100 --output comparison.html
+  fwpbench report runs/h200 --png               the charts too, for a talk or a README
+  fwpbench report runs/h200 --markdown | gh pr comment 17 --body-file -
+  fwpbench report --site site results/*         index.html and all it leads to, to be published
 """
 SUBMIT_EXAMPLES = """\
 examples:
@@ -252,14 +255,23 @@ def make_parser() -> argparse.ArgumentParser:
     listing.add_argument("--names", action="store_true", help="names alone, at once")
 
     report = _parser(
-        commands.add_parser("report", help="one self-contained HTML file from runs"),
-        "Make one HTML file of one run or several. It opens without a network.",
+        commands.add_parser("report", help="one self-contained HTML file from runs, or a site"),
+        "Make one HTML file of one run or several, and the same in brief as Markdown; or a site.\n"
+        "All of it opens without a network.",
         REPORT_EXAMPLES,
     )
     report.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     report.add_argument(
-        "--output", metavar="FILE", help="the page (default: report.html in the first run)"
+        "--output", metavar="FILE.html", help="the page (default: report.html in the first run)"
     )
+    report.add_argument("--png", action="store_true", help="every chart as a picture beside it")
+    report.add_argument(
+        "--markdown", action="store_true", help="print the Markdown, and write nothing"
+    )
+    report.add_argument(
+        "--site", metavar="FOLDER",
+        help="a leaderboard, a page a run and pages of all records, of any number of them",
+    )  # fmt: skip
 
     merge = _parser(
         commands.add_parser("merge", help="the shards of one plan become one run"),
