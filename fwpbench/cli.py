@@ -33,6 +33,7 @@ examples:
   fwpbench merge runs/a runs/b --output runs/c  the shards of one plan become one run
   fwpbench compare runs/before runs/after       what became faster or slower
   fwpbench choose --T 8192 --K 64 --gpu H200    which operator by which implementation, by records
+  fwpbench submit-check results/h200-2026-11    may this run be published?
   fwpbench doctor                               can this machine's numbers be trusted?
 """
 CHOOSE_EXAMPLES = """\
@@ -128,6 +129,23 @@ REPORT_EXAMPLES = """\
 examples:
   fwpbench report runs/2026-11-22-101500
   fwpbench report runs/h200 runs/a100 --output comparison.html
+  fwpbench report runs/h200 --png               the charts too, for a talk or a README
+  fwpbench report runs/h200 --markdown | gh pr comment 17 --body-file -
+  fwpbench report --site site results/*         index.html and all it leads to, to be published
+"""
+SUBMIT_EXAMPLES = """\
+examples:
+  fwpbench run --output results/h200-2026-11    a run, in a folder named by the machine
+  rm -r results/h200-2026-11/logs results/h200-2026-11/report.*
+  fwpbench submit-check results/h200-2026-11    then open a pull request that adds the folder
+  fwpbench submit-check results/*
+
+Every error is printed as file:line, what was expected, what came, and what to do. It checks each
+record against the schema, that every planned case has one (no choice of the good ones), intervals
+and medians against the samples, protocol and environment, sizes (records.jsonl 64 MiB, plan.json
+16 MiB, a line 4 MiB), and that no folder or address of the machine's user is told.
+
+exit codes: 0 no error; 1 some; 2 wrong usage
 """
 KINDS = (
     "feature-maps",
@@ -176,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed.words, parsed.began = words, began
         # What it prints may be cut off at any line; whether all is well is then not said.
         code = 130 if parsed.command in ("run", "check") else 0
-        command = importlib.import_module(f"fwpbench.commands.{parsed.command}")
+        command = importlib.import_module(f"fwpbench.commands.{parsed.command.replace('-', '_')}")
         code = int(command.main(parsed))
         sys.stdout.flush()
         return code
@@ -250,14 +268,23 @@ def make_parser() -> argparse.ArgumentParser:
     listing.add_argument("--names", action="store_true", help="names alone, at once")
 
     report = _parser(
-        commands.add_parser("report", help="one self-contained HTML file from runs"),
-        "Make one HTML file of one run or several. It opens without a network.",
+        commands.add_parser("report", help="one self-contained HTML file from runs, or a site"),
+        "Make one HTML file of one run or several, and the same in brief as Markdown; or a site.\n"
+        "All of it opens without a network.",
         REPORT_EXAMPLES,
     )
     report.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     report.add_argument(
-        "--output", metavar="FILE", help="the page (default: report.html in the first run)"
+        "--output", metavar="FILE.html", help="the page (default: report.html in the first run)"
     )
+    report.add_argument("--png", action="store_true", help="every chart as a picture beside it")
+    report.add_argument(
+        "--markdown", action="store_true", help="print the Markdown, and write nothing"
+    )
+    report.add_argument(
+        "--site", metavar="FOLDER",
+        help="a leaderboard, a page a run and pages of all records, of any number of them",
+    )  # fmt: skip
 
     merge = _parser(
         commands.add_parser("merge", help="the shards of one plan become one run"),
@@ -266,6 +293,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     merge.add_argument("runs", nargs="+", metavar="RUN", help="run folders, one of each shard")
     merge.add_argument("--output", metavar="DIR", required=True, help="the run folder to make")
+
+    submit = _parser(
+        commands.add_parser("submit-check", help="may this run be published under results/?"),
+        "Check a submission as the publishing workflow does, and print every error with its line.",
+        SUBMIT_EXAMPLES,
+    )
+    submit.add_argument("folders", nargs="+", metavar="FOLDER", help="run folders, as results/NAME")
 
     compare = _parser(
         commands.add_parser("compare", help="what became faster or slower from run to run"),

@@ -111,7 +111,14 @@ def _finite(value: Any) -> Any:
 
 
 class BadRecord(ValueError):
-    """A line that is not a record of this schema; the message says where and why."""
+    """A line that is not a record of this schema; the message says where and why.
+
+    `token` is what was found there and should not be, where it can be named.
+    """
+
+    def __init__(self, said: str, token: str = ""):
+        super().__init__(said)
+        self.token = token
 
 
 def from_line(line: str | bytes) -> Record:
@@ -119,7 +126,7 @@ def from_line(line: str | bytes) -> Record:
     import msgspec
 
     if len(line) > LONGEST_LINE:
-        raise BadRecord(f"a line of {len(line):,} characters; at most {LONGEST_LINE:,} are read")
+        raise BadRecord(f"a line of more than {LONGEST_LINE:,} characters: no record is that long")
     try:
         version = msgspec.json.decode(line)
         schema = version.get("schema") if isinstance(version, dict) else None
@@ -128,7 +135,7 @@ def from_line(line: str | bytes) -> Record:
                 f"written by a newer FWPBench (schema {schema}; this one reads up to {SCHEMA}): "
                 "upgrade FWPBench to read it"
             )
-        json.loads(line, object_pairs_hook=_named_once)  # msgspec takes the last of two
+        strict_json(line)  # msgspec takes the last of two
         record = msgspec.convert(version, Record)
     except BadRecord:
         raise
@@ -152,13 +159,27 @@ def from_own_line(line: str | bytes) -> Record:
         raise BadRecord(f"not a record: {error}") from None
 
 
+def strict_json(text: str | bytes) -> Any:
+    """JSON by its standard: no NaN, and each name once. Raises BadRecord."""
+    try:
+        return json.loads(text, object_pairs_hook=_named_once, parse_constant=_no_number)
+    except BadRecord:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(f"not JSON: {error}") from error
+
+
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     named = dict(pairs)
     if len(named) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadRecord(f"{twice!r} is given twice")
+        raise BadRecord(f"{twice!r} is given twice", json.dumps(twice))
     return named
+
+
+def _no_number(word: str) -> Any:
+    raise BadRecord(f"{word}, which is no number in JSON (null says that there is none)", word)
 
 
 def json_schema() -> dict[str, Any]:

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from fwpbench.harness.records import SCHEMA, BadRecord, Record, from_line, key, to_line
+from fwpbench.harness.records import (
+    LONGEST_LINE,
+    SCHEMA,
+    BadRecord,
+    Record,
+    from_line,
+    key,
+    to_line,
+)
 from fwpbench.harness.statuses import SKIPPED
 from fwpbench.operators.errors import UserError
 
@@ -38,24 +46,39 @@ class Run:
 
 def read_run(path: Path, read_line: Callable[[bytes], Record] = from_line) -> Run:
     """Read a run folder; bad lines become complaints, a folder that is no run a UserError."""
-    plan, environment = read_plan(path), _read_json(path / "environment.json")
-    records: dict[str, Record] = {}
-    complaints = []
-    for number, line in enumerate(_lines(path / "records.jsonl"), start=1):
+    plan, environment = read_plan(path), read_environment(path)
+    complaints: list[str] = []
+    records = list(read_records(path, complaints, read_line))
+    return Run(path, plan, environment, records, complaints, read_gate(path))
+
+
+def read_records(
+    path: Path, complaints: list[str], read_line: Callable[[bytes], Record] = from_line
+) -> Iterator[Record]:
+    """One record after the other, the first of each key; only the keys are kept meanwhile."""
+    file = path / "records.jsonl"
+    seen: set[str] = set()
+    for number, line in enumerate(lines_of(file, LONGEST_LINE), start=1):
         try:
             record = read_line(line)
         except BadRecord as error:
-            complaints.append(f"{path / 'records.jsonl'}, line {number}: {error}")
+            complaints.append(f"{file}, line {number}: {error}")
             continue
-        if record.key in records:
+        if (name := record.key) in seen:
             complaints.append(
-                f"{path / 'records.jsonl'}, line {number}: a second record of {record.key!r}; "
-                "the first one counts"
+                f"{file}, line {number}: a second record of {name!r}; the first one counts"
             )
         else:
-            records[record.key] = record
-    gate = _read_json(path / "gate.json")
-    return Run(path, plan, environment, list(records.values()), complaints, gate)
+            seen.add(name)
+            yield record
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    return _read_json(path / "environment.json")
+
+
+def read_gate(path: Path) -> dict[str, Any]:
+    return _read_json(path / "gate.json")
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -90,19 +113,41 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _lines(path: Path) -> list[bytes]:
-    """The complete lines: what follows the last line break is torn and left out."""
+def lines_of(path: Path, longest: int = -1) -> Iterator[bytes]:
+    """The complete lines, one at a time: what follows the last line break is torn and left out.
+
+    Of a line longer than `longest` comes as much as shows that it is, so that no line fills the
+    memory.
+    """
     if not path.is_file():
-        return []
+        return
     try:
-        return path.read_bytes().split(b"\n")[:-1]
+        with open(path, "rb") as file:
+            while line := file.readline(longest + 2 if longest >= 0 else -1):
+                rest = line
+                while not rest.endswith(b"\n"):
+                    if not (rest := file.readline(_BLOCK)):
+                        return
+                yield line.removesuffix(b"\n")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def count_lines(path: Path) -> int:
+    """How many complete lines there are, and so how many records at most; fast."""
+    try:
+        with open(path / "records.jsonl", "rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
+    except OSError:
+        return 0
+
+
+_BLOCK = 2**20
+
+
 def keys_done(path: Path) -> set[str]:
     """The keys of the records that need not be made (again), read without validation."""
-    told = map(_told, _lines(path / "records.jsonl"))
+    told = map(_told, lines_of(path / "records.jsonl"))
     return {key for key, status in told if key is not None and status != SKIPPED}
 
 
@@ -206,19 +251,18 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _end_of_complete_lines(path: Path) -> int:
-    return sum(len(line) + 1 for line in _lines(path))
+    return sum(len(line) + 1 for line in lines_of(path))
 
 
 def _drop_skipped(path: Path) -> None:
     """Write the records anew without those of cases that the budget left: the file that was, or the
     one that is to be, and nothing between, whenever this is cut short."""
     file, new = path / "records.jsonl", path / "records.jsonl.new"
-    lines = _lines(file)
-    kept = [line for line in lines if _told(line)[1] != SKIPPED]
-    if len(kept) == len(lines):
+    if all(_told(line)[1] != SKIPPED for line in lines_of(file)):
         return
     try:
         with open(new, "wb") as out:
+            kept = (line for line in lines_of(file) if _told(line)[1] != SKIPPED)
             out.writelines(line + b"\n" for line in kept)
             out.flush()
             os.fsync(out.fileno())

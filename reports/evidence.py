@@ -161,7 +161,9 @@ class Evidence:
 def read(runs: Sequence[Run]) -> Evidence:
     names = _names_of(runs)
     cases = [
-        _case(record, name) for name, run in zip(names, runs, strict=True) for record in run.records
+        case_of(record, name)
+        for name, run in zip(names, runs, strict=True)
+        for record in run.records
     ]
     return Evidence(runs, cases)
 
@@ -174,7 +176,7 @@ def _names_of(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _case(record: Record, run: str) -> Case:
+def case_of(record: Record, run: str) -> Case:
     record = replace(
         record,
         suite=clipped(record.suite, 60),

@@ -293,7 +293,7 @@ def _state(case: Case) -> float:
     return case.value("state") or 0.0
 
 
-def _bounds(case: Case) -> tuple[float, float]:
+def bounds_of(case: Case) -> tuple[float, float]:
     """The interval; where the samples were too few for one, the fastest and slowest of them."""
     value, (low, high) = case.value("time") or 0.0, case.bounds("time")
     if low is not None and high is not None:
@@ -303,12 +303,12 @@ def _bounds(case: Case) -> tuple[float, float]:
 
 
 def _overlap(first: Case, second: Case) -> bool:
-    return _bounds(first)[1] >= _bounds(second)[0]
+    return bounds_of(first)[1] >= bounds_of(second)[0]
 
 
 def _ratio(slow: Case, fast: Case) -> tuple[float, float]:
     """Bounds of slow ÷ fast from the bounds of both: wider than 95 %."""
-    (slow_low, slow_high), (fast_low, fast_high) = _bounds(slow), _bounds(fast)
+    (slow_low, slow_high), (fast_low, fast_high) = bounds_of(slow), bounds_of(fast)
     return slow_low / (fast_high or 1.0), slow_high / (fast_low or fast_high or 1.0)
 
 

@@ -26,7 +26,7 @@ from fwpbench.reports import (
 from fwpbench.reports.charts import CONFIG
 from fwpbench.reports.drawing import Figure, fingerprints, for_script, json_for_script, library
 from fwpbench.reports.evidence import Evidence, read
-from fwpbench.reports.section import Panels, Section
+from fwpbench.reports.section import Link, Panels, Section
 from fwpbench.reports.units import between, clipped, count, digits, plural, shown
 
 #: Top to bottom; each gives a section, or None where the runs have nothing for it.
@@ -49,8 +49,35 @@ MOST_COMPLAINTS = 50
 def page_of(runs: Sequence[Run]) -> str:
     """The whole page as one string."""
     evidence = read(runs)
+    return html_of(evidence, sections_of(evidence))
+
+
+def sections_of(evidence: Evidence) -> list[Section]:
     sections = [made for make in SECTIONS if (made := make(evidence)) is not None]
-    sections.append(_about(evidence, runs, sections))
+    sections.append(_about(evidence, evidence.runs, sections))
+    return sections
+
+
+def html_of(evidence: Evidence, sections: Sequence[Section], links: Sequence[Link] = ()) -> str:
+    """`links` lead to the pages around this one, where there are some."""
+    environment = templates()
+    figures = [figure for section in sections for figure in figures_of(section)]
+    script = for_script(template_text("page.js"))
+    scripts = [library(), script] if figures else [script]
+    environment.globals |= {"number_of": _numbers(figures)}
+    return environment.get_template("report.html.jinja").render(
+        title=_title(evidence.runs),
+        links=links,
+        sections=sections,
+        implementations=evidence.implementations,
+        style=template_text("style.css"),
+        scripts=scripts,
+        script_hashes=fingerprints(scripts),
+        charts=json_for_script({"config": CONFIG, "specs": [figure.spec for figure in figures]}),
+    )
+
+
+def templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("fwpbench.reports"),
         autoescape=True,
@@ -61,27 +88,16 @@ def page_of(runs: Sequence[Run]) -> str:
     environment.filters |= {
         "shown": shown,
         "between": between,
+        "clipped": clipped,
         "count": count,
         "digits": digits,
         "plural": plural,
     }
-    figures = _figures(sections)
-    script = for_script(_template_text("page.js"))
-    scripts = [library(), script] if figures else [script]
-    environment.globals |= {"number_of": _numbers(figures)}
-    return environment.get_template("report.html.jinja").render(
-        title=_title(runs),
-        sections=sections,
-        implementations=evidence.implementations,
-        style=_template_text("style.css"),
-        scripts=scripts,
-        script_hashes=fingerprints(scripts),
-        charts=json_for_script({"config": CONFIG, "specs": [figure.spec for figure in figures]}),
-    )
+    return environment
 
 
 def _about(evidence: Evidence, runs: Sequence[Run], sections: Sequence[Section]) -> Section:
-    complaints = [_unplaced(line, run) for run in runs for line in run.complaints]
+    complaints = [unplaced(line, run) for run in runs for line in run.complaints]
     content = {
         "statuses": STATUSES,
         "marks": coverage.MARKS,
@@ -96,7 +112,7 @@ def _about(evidence: Evidence, runs: Sequence[Run], sections: Sequence[Section])
     )
 
 
-def _unplaced(line: str, run: Run) -> str:
+def unplaced(line: str, run: Run) -> str:
     """A report is shown to others: where the folder lay is nobody's business."""
     return line.replace(str(run.path), run.path.name)
 
@@ -108,14 +124,13 @@ def _title(runs: Sequence[Run]) -> str:
     return clipped(", ".join(devices) or "FWPBench", 120)
 
 
-def _figures(sections: Sequence[Section]) -> list[Figure]:
-    """Every chart of the page, in order; the script finds a chart's spec by its place."""
+def figures_of(section: Section) -> list[Figure]:
+    """Every chart of a section, in order; the script finds a chart's spec by its place."""
     figures: list[Figure] = []
-    for section in sections:
-        held = section.content.get("panels")
-        for panels in held if isinstance(held, list) else [held]:
-            if isinstance(panels, Panels):
-                figures += panels.figures
+    held = section.content.get("panels")
+    for panels in held if isinstance(held, list) else [held]:
+        if isinstance(panels, Panels):
+            figures += panels.figures
     return figures
 
 
@@ -124,5 +139,5 @@ def _numbers(figures: Sequence[Figure]) -> Any:
     return lambda figure: places[id(figure)]
 
 
-def _template_text(name: str) -> str:
+def template_text(name: str) -> str:
     return files("fwpbench.reports").joinpath("templates", name).read_text(encoding="utf-8")

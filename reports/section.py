@@ -12,6 +12,14 @@ from fwpbench.reports.palette import Style
 
 
 @dataclass(frozen=True)
+class Link:
+    """To another page of the same site."""
+
+    address: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Key:
     """One line of a legend."""
 

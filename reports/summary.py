@@ -56,7 +56,7 @@ def section(evidence: Evidence) -> Section:
     failed = [case for case in evidence.cases if case.fails]
     diverged = [case for case in evidence.cases if case.group == "crashed" and not case.fails]
     content = {
-        "runs": [_about(run) for run in evidence.runs],
+        "runs": [about(run, len(run.records)) for run in evidence.runs],
         "groups": [
             (group, MARKS[group], groups[group], _detail(group, statuses) or meaning)
             for group, meaning in GROUPS.items()
@@ -104,7 +104,8 @@ def _verdict(evidence: Evidence, failed: Sequence[Case]) -> str:
     return f"{' and '.join(parts)} of {plural(len(evidence.cases), 'record')}."
 
 
-def _about(run: Run) -> About:
+def about(run: Run, records: int) -> About:
+    """`records` are all that were read, also where `run` does not hold them."""
     facts = run.environment
     profile = clipped(str(run.plan.get("profile", "")), 40)
     named = [clipped(str(suite), 40) for suite in _list(run.plan.get("suites"))[:20]]
@@ -114,7 +115,7 @@ def _about(run: Run) -> About:
             (
                 f"{profile} profile" if profile else "",
                 ", ".join(named),
-                plural(len(run.records), "record"),
+                plural(records, "record"),
             ),
         )
     )
@@ -123,7 +124,9 @@ def _about(run: Run) -> About:
         for told in (facts.get("device"), facts.get("os"), _day(facts.get("started")))
         if isinstance(told, str) and told
     )
-    return About(clipped(run.path.name or "run", 60), headline, device, _facts(run), _progress(run))
+    return About(
+        clipped(run.path.name or "run", 60), headline, device, _facts(run), _progress(run, records)
+    )
 
 
 def _day(started: Any) -> str:
@@ -159,9 +162,16 @@ def _fact(name: str, value: Any) -> str:
     return clipped(str(value))
 
 
-def _progress(run: Run) -> str:
+def _progress(run: Run, records: int) -> str:
     """Says so where cases of the plan have no record, or one that says that they were not run."""
     planned = {str(case) for case in _list(run.plan.get("cases"))}
+    if not run.records and records:
+        left = max(0, len(planned) - records)
+        return (
+            f"{count(left)} of {plural(len(planned), 'planned case')} have no record."
+            if left
+            else ""
+        )
     left = len(planned - {record.key for record in run.records}) if planned else 0
     if left:
         of = plural(len(planned), "planned case")

@@ -153,7 +153,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "very many digits": ('{"seed": ' + "1" * 5000 + "}", "not a record"),
     "deep": ("[" * 100_000, "not a record"),
     "deep within": (line_of(detail={}).replace("{}", '{"a":' * 5000 + "1" + "}" * 5000), "recurs"),
-    "giant": (line_of(reason="x" * 5 * 2**20), "characters; at most 4,194,304"),
+    "giant": (line_of(reason="x" * 5 * 2**20), "more than 4,194,304 characters"),
     "an unknown status": (line_of(status="superb"), "unknown status 'superb'"),
     "newer": (line_of(schema=SCHEMA + 1, status=7), "newer FWPBench (schema 2"),
     "twice": ('{"status": "ok", ' + line_of(status="incorrect")[1:], "'status' is given twice"),

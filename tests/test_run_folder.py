@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from typing import Any
 import pytest
 
 from fwpbench.harness.records import SCHEMA, Record, to_line
-from fwpbench.harness.run_folder import RunWriter, keys_done, read_plan, read_run
+from fwpbench.harness.run_folder import (
+    RunWriter,
+    count_lines,
+    keys_done,
+    read_plan,
+    read_records,
+    read_run,
+)
 from fwpbench.operators.errors import UserError
 
 PROBLEM = "rule=sum phi=elu+1 norm=none B=1 T=67 H=2 K=16 V=12 dtype=fp32 direction=forward"
@@ -98,6 +106,27 @@ def test_resuming_knows_what_is_done_without_validating(
     writer = RunWriter.resume(run)
     writer.close()
     assert writer.done == {record(seed).key for seed in range(3)}
+
+
+def test_reading_holds_one_line_at_a_time(run: Path) -> None:
+    """A file of any size is read: neither it nor a line that never ends is held as a whole."""
+    line = to_line(record(0)).encode()
+    with open(run / "records.jsonl", "ab") as file:
+        for _ in range(8000):
+            file.write(line + b"\n")
+        for _ in range(32):
+            file.write(b"x" * 2**20)
+        file.write(b"\n" + to_line(record(9)).encode() + b"\n")
+    complaints: list[str] = []
+    tracemalloc.start()
+    read = sum(1 for _ in read_records(run, complaints))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert read == 4
+    assert "line 8004: a line of more than 4,194,304 characters" in complaints[-1]
+    assert (run / "records.jsonl").stat().st_size > 34 * 2**20
+    assert most < 20 * 2**20
+    assert count_lines(run) == 8005
 
 
 # What a budget left

@@ -251,6 +251,8 @@ def _report(run: Run, path: Path) -> tuple[Path | None, str]:
             f"no report: {path / 'report.html'} cannot be written ({error.strerror}). "
             f"Make room, then: fwpbench report {path}"
         )
+    except UserError as error:
+        return None, f"no report: {error}"
 
 
 def _print_summary(
