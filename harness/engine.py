@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from fwpbench.harness.plan import Task
+from fwpbench.harness.process_state import put_back, state
 from fwpbench.harness.records import LONGEST_LINE, Record, to_line
 from fwpbench.harness.run_folder import RunWriter
 from fwpbench.harness.statuses import SKIPPED, STATUSES
@@ -106,7 +107,10 @@ def run_tasks(
 
 def run_task(task: Task, suite: Suite, setting: Setting, log: Log | None = None) -> Record:
     started, clock = datetime.now(UTC), time.perf_counter()
+    before = state()
     implementation, answer = _ask(task, suite, setting, log)
+    if (changed := put_back(before)) is not None:
+        answer = Answer("process-modified", f"it changed {changed}: of all, not its own")
     seconds = time.perf_counter() - clock
     origin = implementation.origin if implementation else "unknown"
     record = make_record(task, setting, origin, answer, started, seconds)

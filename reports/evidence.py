@@ -11,7 +11,7 @@ from typing import Any
 
 from fwpbench.harness.records import Record
 from fwpbench.harness.run_folder import Run
-from fwpbench.harness.statuses import STATUSES, Group, group_of
+from fwpbench.harness.statuses import STATUSES, UNRANKED, Group, group_of
 from fwpbench.reports.palette import Style, styles
 from fwpbench.reports.units import LONGEST_COMMAND, clipped
 
@@ -142,7 +142,9 @@ class Evidence:
         }
 
     def is_ranked(self, case: Case) -> bool:
-        return case.group == "ok" and (case.operator, case.implementation) not in self.wrong_pairs
+        if case.group != "ok" or UNRANKED.intersection(case.record.tags):
+            return False
+        return (case.operator, case.implementation) not in self.wrong_pairs
 
 
 def read(runs: Sequence[Run]) -> Evidence:
