@@ -277,8 +277,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     doctor = _parser(
         commands.add_parser("doctor", help="can this machine's numbers be trusted, and why not?"),
-        "Look at the clock, the caches, the power limit, other processes and the noise, for about "
-        "a second.",
+        "Look at the clock, the caches, the power limit, other processes and the noise, for some "
+        "seconds.\nA run that times does so too, briefly, and keeps it with its records: compare takes "
+        "the noise\nas its margin.",
         DOCTOR_EXAMPLES,
     )
     doctor.add_argument(

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fwpbench.harness.comparison import MARGIN, Change, changes, samples_of
+from fwpbench.harness.doctor import NOISE
 from fwpbench.harness.records import Record, from_own_line
 from fwpbench.harness.run_folder import Run, read_run
 from fwpbench.harness.signature import signature
@@ -87,7 +88,7 @@ def _margin(before: Run, after: Run, asked: float | None) -> float:
     """At least what two runs of the same code differ by on these machines, where that is known."""
     if asked is not None:
         return asked
-    noise = [run.environment.get("A/A noise") for run in (before, after)]
+    noise = [run.environment.get(NOISE) for run in (before, after)]
     return max([MARGIN, *(float(x) for x in noise if isinstance(x, int | float))])
 
 
@@ -156,7 +157,7 @@ def _print_end(
         print(f"other machines ({elsewhere}): these are ratios, and no verdict on a change")
         return
     print(said)
-    if not all("A/A noise" in run.environment for run in (before, after)):
+    if not all(NOISE in run.environment for run in (before, after)):
         print(
             "not measured: how much two runs of the same code differ on this machine. Where other "
             "work shares it,\nthat is more than the noise within a run: repeat both runs in turn."

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +22,12 @@ from fwpbench.commands.selection import (
     with_data,
 )
 from fwpbench.harness.budget import Budget, in_words
+from fwpbench.harness.device import DEVICES
+from fwpbench.harness.doctor import GRADE, as_facts, examine
 from fwpbench.harness.engine import run_tasks
 from fwpbench.harness.environment import command_line, describe
 from fwpbench.harness.plan import Task, as_json, check_plan, make_tasks, tasks_of
+from fwpbench.harness.probe import BRIEFLY, LONG, MachineProbe
 from fwpbench.harness.records import Record, from_own_line
 from fwpbench.harness.run_folder import Run, RunWriter, keys_done, read_plan, read_run
 from fwpbench.harness.shard import shard_as_json, shard_of
@@ -74,7 +77,12 @@ def _planned(arguments: Namespace) -> int:
     if arguments.resume is not None:
         writer = RunWriter.resume(path)
     else:
-        writer = RunWriter(path, _plan(arguments, whole, here), _environment(arguments, here))
+        environment = _environment(arguments, here)
+        if any("time" in suites[name].metrics for name in {task.suite for task in tasks}):
+            environment |= examined(here)
+        writer = RunWriter(path, _plan(arguments, whole, here), environment)
+        if not arguments.json:
+            _warn(environment)
     return _run(tasks, here, writer, arguments)
 
 
@@ -167,6 +175,25 @@ def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[st
 def _environment(arguments: Namespace, here: Setting) -> dict[str, Any]:
     with executor(here, None, arguments.timeout) as execute:
         return describe(here.device, command_line(arguments.words), __version__, execute.facts())
+
+
+def examined(here: Setting) -> dict[str, Any]:
+    """What the doctor says of this machine now: briefly before a quick run, at length otherwise."""
+    brief = here.profile.name == "quick"
+    probe = MachineProbe(DEVICES[here.device.kind](), BRIEFLY if brief else LONG)
+    return dict(as_facts(examine(probe)))
+
+
+def _warn(environment: Mapping[str, Any]) -> None:
+    """Before anything is timed: what speaks against the times to come."""
+    poor = [
+        f"  {name.removeprefix('doctor: ')}: {said.removeprefix('poor: ')}"
+        for name, said in environment.items()
+        if name.startswith("doctor: ") and str(said).startswith("poor: ")
+    ]
+    if poor:
+        print(f"this machine has grade {environment.get(GRADE)} (see fwpbench doctor):")
+        print("\n".join(poor))
 
 
 def _resumed(
