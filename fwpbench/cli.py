@@ -32,7 +32,21 @@ examples:
   fwpbench report runs/*                        one HTML file from any number of runs
   fwpbench merge runs/a runs/b --output runs/c  the shards of one plan become one run
   fwpbench compare runs/before runs/after       what became faster or slower
+  fwpbench export runs/* --output all.csv       one flat table, for pandas or a spreadsheet
   fwpbench doctor                               can this machine's numbers be trusted?
+"""
+EXPORT_EXAMPLES = """\
+examples:
+  fwpbench export runs/a                        CSV, to the terminal or a pipe
+  fwpbench export runs/h200 runs/a100 --output all.csv
+  fwpbench export runs/a --to json --where "rule=delta"        one flat object a line
+  fwpbench export runs/a --output a.parquet     needs pyarrow
+  fwpbench export runs/a --to markdown --suites speed          to paste into an issue
+
+One row a record. First the columns that every export has, in this order: run, machine, suite, name,
+problem … and the axes of the problem; then, in alphabetical order, what the suites vary and their
+metrics, each with .low and .high, the ends of its 95 % interval. Seconds, bytes, joules, fractions.
+Raw samples stay in the records (records.jsonl). What is not known is empty, in JSON null.
 """
 DOCTOR_EXAMPLES = """\
 examples:
@@ -275,11 +289,27 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     compare.add_argument("--json", action="store_true", help="one JSON object")
 
+    export = _parser(
+        commands.add_parser("export", help="records as CSV, JSON lines, Parquet or Markdown"),
+        "Make one flat table of the records of one run or several.",
+        EXPORT_EXAMPLES,
+    )
+    export.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    export.add_argument(
+        "--to", choices=("csv", "json", "parquet", "markdown"), metavar="FORMAT",
+        help="csv, json (lines), parquet or markdown (default: what FILE ends in, else csv)",
+    )  # fmt: skip
+    export.add_argument("--output", metavar="FILE", help="where to (default: standard output)")
+    export.add_argument(
+        "--suites", type=_names, default=[], metavar="A,B", help="only records of these suites"
+    )
+    export.add_argument("--where", default="", metavar="FILTER", help='e.g. "rule=delta T>=1024"')
+
     doctor = _parser(
         commands.add_parser("doctor", help="can this machine's numbers be trusted, and why not?"),
         "Look at the clock, the caches, the power limit, other processes and the noise, for some "
-        "seconds.\nA run that times does so too, briefly, and keeps it with its records: compare takes "
-        "the noise\nas its margin.",
+        "seconds.\nA run that times does so too, briefly, and keeps it with its records: compare "
+        "takes the noise\nas its margin.",
         DOCTOR_EXAMPLES,
     )
     doctor.add_argument(

@@ -9,10 +9,11 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from fwpbench.commands.reading import read
 from fwpbench.harness.comparison import MARGIN, Change, changes, samples_of
 from fwpbench.harness.doctor import NOISE
-from fwpbench.harness.records import Record, from_own_line
-from fwpbench.harness.run_folder import Run, read_run
+from fwpbench.harness.records import Record
+from fwpbench.harness.run_folder import Run
 from fwpbench.harness.signature import signature
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.problem import Problem
@@ -23,7 +24,7 @@ EXITS = {"slower": 1, "undecided": 3}
 
 
 def main(arguments: Namespace) -> int:
-    before, after = (_read(Path(path)) for path in (arguments.before, arguments.after))
+    before, after = (read(Path(path)) for path in (arguments.before, arguments.after))
     pairs, left = _pairs(before, after, arguments)
     if not pairs:
         raise UserError(
@@ -46,13 +47,6 @@ def main(arguments: Namespace) -> int:
     return next(
         (code for name, code in EXITS.items() if name in arguments.fail_on and name in verdicts), 0
     )
-
-
-def _read(path: Path) -> Run:
-    try:
-        return read_run(path)
-    except ModuleNotFoundError:  # what validates the records of strangers may be missing here
-        return read_run(path, from_own_line)
 
 
 Pair = tuple[Record, Record, list[float], list[float]]

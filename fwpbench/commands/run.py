@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fwpbench import __version__, plugins
+from fwpbench.commands.reading import complain, read
 from fwpbench.commands.selection import (
     chosen_implementations,
     chosen_suites,
@@ -28,8 +29,8 @@ from fwpbench.harness.engine import run_tasks
 from fwpbench.harness.environment import command_line, describe
 from fwpbench.harness.plan import Task, as_json, check_plan, make_tasks, tasks_of
 from fwpbench.harness.probe import BRIEFLY, LONG, MachineProbe
-from fwpbench.harness.records import Record, from_own_line
-from fwpbench.harness.run_folder import Run, RunWriter, keys_done, read_plan, read_run
+from fwpbench.harness.records import Record
+from fwpbench.harness.run_folder import Run, RunWriter, keys_done, read_plan
 from fwpbench.harness.shard import shard_as_json, shard_of
 from fwpbench.harness.statuses import SKIPPED, STATUSES
 from fwpbench.harness.suite import Setting, Suite
@@ -235,9 +236,8 @@ def _show(tasks: Sequence[Task], as_json: bool) -> int:
 
 def _conclude(path: Path, as_json: bool) -> int:
     """The summary and the report; 1 where something is wrong or crashed."""
-    run = _read(path)
-    for complaint in run.complaints:
-        print(f"not read: {complaint}", file=sys.stderr)
+    run = read(path)
+    complain([run])
     failed = [record for record in run.records if STATUSES[record.status].fails_the_run]
     skipped = [record for record in run.records if record.status == SKIPPED]
     report, complaint = _report(run, path)
@@ -255,14 +255,6 @@ def _conclude(path: Path, as_json: bool) -> int:
         _print_summary(run.records, failed, skipped)
         print(complaint or f"report: {report}")
     return 1 if failed else 0
-
-
-def _read(path: Path) -> Run:
-    """The records just written; what validates those of strangers may be missing here."""
-    try:
-        return read_run(path)
-    except ModuleNotFoundError:
-        return read_run(path, from_own_line)
 
 
 def _report(run: Run, path: Path) -> tuple[Path | None, str]:
