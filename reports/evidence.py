@@ -92,6 +92,11 @@ class Evidence:
     runs: Sequence[Run]
     cases: list[Case]
 
+    @cached_property
+    def names(self) -> list[str]:
+        """What the runs are called, each otherwise than the others."""
+        return _names_of(self.runs)
+
     def of(self, suite: str) -> list[Case]:
         return self._by_suite.get(suite, [])
 
