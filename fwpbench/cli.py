@@ -86,6 +86,7 @@ examples:
   fwpbench run --dry-run                        what would be run, and nothing else
   fwpbench run --budget 10m --output runs/a     what can be done in ten minutes
   fwpbench run --resume runs/a --budget 1h30m   and what is left of it in ninety
+  fwpbench run --profile full --executor ray --ray-address auto    on all GPUs of a cluster
 
 A budget counts from the start of the command to its end, the report included; starting and
 reporting take some seconds of it. Suites are run one after another, in the order of the plan, so it
@@ -219,6 +220,14 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument(
         "--shard", type=_shard, metavar="I/N", help="part I of N of the plan: 3/8; see merge"
+    )
+    run.add_argument(
+        "--executor", choices=("local", "ray"), default="local", metavar="EXECUTOR",
+        help="local: a process for each GPU of this machine (the default); ray: for each GPU of a "
+        "Ray cluster, or each of its machines",
+    )  # fmt: skip
+    run.add_argument(
+        "--ray-address", metavar="ADDRESS", help="of the cluster (default: Ray on this machine)"
     )
     run.add_argument(
         "--data", type=_names, default=[], metavar="A,B",

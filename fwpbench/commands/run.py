@@ -18,6 +18,7 @@ from fwpbench.commands.selection import (
     chosen_implementations,
     chosen_suites,
     executor,
+    executor_on_ray,
     make_setting,
     setting,
     with_data,
@@ -25,7 +26,7 @@ from fwpbench.commands.selection import (
 from fwpbench.harness.budget import Budget, in_words
 from fwpbench.harness.device import DEVICES
 from fwpbench.harness.doctor import GRADE, as_facts, examine
-from fwpbench.harness.engine import run_tasks
+from fwpbench.harness.engine import Executor, Log, Several, run_tasks
 from fwpbench.harness.environment import command_line, describe
 from fwpbench.harness.plan import Task, as_json, check_plan, make_tasks, tasks_of
 from fwpbench.harness.probe import BRIEFLY, LONG, MachineProbe
@@ -104,10 +105,10 @@ def _run(
             score_the_gate(tasks, here, writer)
         with (
             make_reporter(left, budget, silent=arguments.json) as reporter,
-            executor(
+            _executor(
                 replace(here, checkpoints=writer.path / "checkpoints", tell=reporter.tell),
                 writer.log,
-                arguments.timeout,
+                arguments,
             ) as execute,
         ):
             run_tasks(tasks, execute, writer, reporter, budget)
@@ -174,8 +175,16 @@ def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[st
 
 
 def _environment(arguments: Namespace, here: Setting) -> dict[str, Any]:
-    with executor(here, None, arguments.timeout) as execute:
-        return describe(here.device, command_line(arguments.words), __version__, execute.facts())
+    execution = _executor(here, None, arguments).facts()
+    return describe(here.device, command_line(arguments.words), __version__, execution)
+
+
+def _executor(here: Setting, log: Log | None, arguments: Namespace) -> Executor | Several:
+    if arguments.executor == "ray":
+        return executor_on_ray(here, log, arguments.timeout, arguments.ray_address)
+    if arguments.ray_address is not None:
+        raise UserError("--ray-address is for --executor ray: add that, or leave it out")
+    return executor(here, log, arguments.timeout)
 
 
 def examined(here: Setting) -> dict[str, Any]:
