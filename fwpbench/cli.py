@@ -34,6 +34,7 @@ examples:
   fwpbench compare runs/before runs/after       what became faster or slower
   fwpbench choose --T 8192 --K 64 --gpu H200    which operator by which implementation, by records
   fwpbench submit-check results/h200-2026-11    may this run be published?
+  fwpbench export runs/* --output all.csv       one flat table, for pandas or a spreadsheet
   fwpbench doctor                               can this machine's numbers be trusted?
 """
 CHOOSE_EXAMPLES = """\
@@ -47,6 +48,19 @@ to at least four, up to four times beyond the last; of other sizes (K, V, H, B) 
 line says which. What no record tells is listed as unknown. Only right results count.
 
 exit codes: 0; 2 no record fits, or wrong usage
+"""
+EXPORT_EXAMPLES = """\
+examples:
+  fwpbench export runs/a                        CSV, to the terminal or a pipe
+  fwpbench export runs/h200 runs/a100 --output all.csv
+  fwpbench export runs/a --to json --where "rule=delta"        one flat object a line
+  fwpbench export runs/a --output a.parquet     needs pyarrow
+  fwpbench export runs/a --to markdown --suites speed          to paste into an issue
+
+One row a record. First the columns that every export has, in this order: run, machine, suite, name,
+problem … and the axes of the problem; then, in alphabetical order, what the suites vary and their
+metrics, each with .low and .high, the ends of its 95 % interval. Seconds, bytes, joules, fractions.
+Raw samples stay in the records (records.jsonl). What is not known is empty, in JSON null.
 """
 DOCTOR_EXAMPLES = """\
 examples:
@@ -86,6 +100,7 @@ examples:
   fwpbench run --dry-run                        what would be run, and nothing else
   fwpbench run --budget 10m --output runs/a     what can be done in ten minutes
   fwpbench run --resume runs/a --budget 1h30m   and what is left of it in ninety
+  fwpbench run --profile full --executor ray --ray-address auto    on all GPUs of a cluster
 
 A budget counts from the start of the command to its end, the report included; starting and
 reporting take some seconds of it. Suites are run one after another, in the order of the plan, so it
@@ -238,6 +253,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--shard", type=_shard, metavar="I/N", help="part I of N of the plan: 3/8; see merge"
     )
     run.add_argument(
+        "--executor", choices=("local", "ray"), default="local", metavar="EXECUTOR",
+        help="local: a process for each GPU of this machine (the default); ray: for each GPU of a "
+        "Ray cluster, or each of its machines",
+    )  # fmt: skip
+    run.add_argument(
+        "--ray-address", metavar="ADDRESS", help="of the cluster (default: Ray on this machine)"
+    )
+    run.add_argument(
         "--data", type=_names, default=[], metavar="A,B",
         help="data sets for the quality suites: wikitext-2, multi30k … (default: embedded ones)",
     )  # fmt: skip
@@ -344,10 +367,27 @@ def make_parser() -> argparse.ArgumentParser:
     )
     choose.add_argument("--json", action="store_true", help="one JSON object")
 
+    export = _parser(
+        commands.add_parser("export", help="records as CSV, JSON lines, Parquet or Markdown"),
+        "Make one flat table of the records of one run or several.",
+        EXPORT_EXAMPLES,
+    )
+    export.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    export.add_argument(
+        "--to", choices=("csv", "json", "parquet", "markdown"), metavar="FORMAT",
+        help="csv, json (lines), parquet or markdown (default: what FILE ends in, else csv)",
+    )  # fmt: skip
+    export.add_argument("--output", metavar="FILE", help="where to (default: standard output)")
+    export.add_argument(
+        "--suites", type=_names, default=[], metavar="A,B", help="only records of these suites"
+    )
+    export.add_argument("--where", default="", metavar="FILTER", help='e.g. "rule=delta T>=1024"')
+
     doctor = _parser(
         commands.add_parser("doctor", help="can this machine's numbers be trusted, and why not?"),
-        "Look at the clock, the caches, the power limit, other processes and the noise, for about "
-        "a second.",
+        "Look at the clock, the caches, the power limit, other processes and the noise, for some "
+        "seconds.\nA run that times does so too, briefly, and keeps it with its records: compare "
+        "takes the noise\nas its margin.",
         DOCTOR_EXAMPLES,
     )
     doctor.add_argument(

@@ -27,7 +27,8 @@ def digest(path: Path) -> str:
 def load_file(path: Path) -> ModuleType:
     """The module that the file makes; the files beside it can be imported by it.
 
-    Raises UserError where there is no such file, and ImportError, with the line, where it raises.
+    Raises UserError where there is no such file, and ImportError, with the line, where it raises or
+    changes what belongs to the whole process.
     """
     name = f"fwpbench_file_{digest(path)[:16]}"
     if name in sys.modules and sys.modules[name].__file__ == str(path.resolve()):
@@ -40,8 +41,16 @@ def load_file(path: Path) -> ModuleType:
         raise UserError(f"{path} is no Python file: its name should end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and torch.compile look for it there
+    from fwpbench.harness.process_state import put_back, state
+
+    before = state()
     try:
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            changed = put_back(before)
+        if changed is not None:
+            raise RuntimeError(f"importing it changed {changed}: of all, not its own")
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ImportError(f"{place(error, path)}: {type(error).__name__}: {said(error)}") from error

@@ -112,21 +112,21 @@ def check(run: Run, problem: Problem, truth: Truth, device: str = "cpu") -> Agre
         given = inputs
         with Poisoned():
             output = run(problem, inputs)
-        if (complaint := _wrong_form(named(output), outputs, device)) is not None:
+        if (complaint := wrong_form(named(output), outputs, device)) is not None:
             raise _WrongFormError(complaint)
         return output
 
     dirty(wanted.values(), device)
-    wrong_form = None
+    misshapen = None
     try:
         got = tensors_of(run_in_form, problem, inputs, cotangents)
     except _WrongFormError as error:
-        wrong_form = str(error)
+        misshapen = str(error)
     if changed := modified(given, truth.inputs):
         return Agreement("input-modified", f"the call changed {' and '.join(changed)}", {})
-    if wrong_form is not None:
-        return Agreement("incorrect", wrong_form, {})
-    if (complaint := _wrong_form(got, wanted, device)) is not None:
+    if misshapen is not None:
+        return Agreement("incorrect", misshapen, {})
+    if (complaint := wrong_form(got, wanted, device)) is not None:
         return Agreement("incorrect", complaint, {})
     comparisons = {name: compare(truth, name, got[name].to("cpu")) for name in wanted}
     evidence = comparisons["o" if "o" in comparisons else "S"].verdict != "non-discriminating"
@@ -233,7 +233,8 @@ def _passes(got: Tensor, golden: Tensor, allowed: float, allowed_row: float) -> 
     return error <= allowed and row <= allowed_row
 
 
-def _wrong_form(got: Tensors, wanted: Tensors, device: str) -> str | None:
+def wrong_form(got: Tensors, wanted: Tensors, device: str) -> str | None:
+    """What is no plain tensor of the shape, dtype and device that `wanted` has; None if all is."""
     for name, like in wanted.items():
         if name not in got:
             return f"{name} was not returned"

@@ -7,7 +7,7 @@ so each can be made to fail by made-up numbers. What a machine does not tell is 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol
@@ -176,3 +176,28 @@ def grade(findings: Sequence[Finding]) -> str:
     if not poor:
         return "A"
     return "C" if len(poor) > 1 or poor & {"flush", "timer"} else "B"
+
+
+#: What the environment of a run calls the grade, and the noise that `compare` takes as its margin.
+GRADE, NOISE = "grade", "A/A noise"
+
+
+def as_facts(findings: Sequence[Finding]) -> dict[str, str | int | float | bool | None]:
+    """What the environment of a run keeps of an examination."""
+    facts: dict[str, str | int | float | bool | None] = {GRADE: grade(findings)}
+    for each in findings:
+        if each.check == "noise" and each.value is not None:
+            facts[NOISE] = each.value
+        facts[f"doctor: {each.check}"] = f"{each.verdict}: {each.said}"
+    return facts
+
+
+def worst(environments: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    """Of machines that make one run together: the worst grade and the most noise, if all tell."""
+    told: dict[str, object] = {}
+    listed = list(environments)
+    for name, kind in ((GRADE, str), (NOISE, (int, float))):
+        values = [facts.get(name) for facts in listed]
+        if values and all(isinstance(value, kind) for value in values):
+            told[name] = max(values)  # type: ignore[type-var]
+    return told

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from fwpbench.harness.plan import Task
+from fwpbench.harness.process_state import put_back, state
 from fwpbench.harness.records import LONGEST_LINE, Record, to_line
 from fwpbench.harness.run_folder import RunWriter
 from fwpbench.harness.statuses import SKIPPED, STATUSES
@@ -49,6 +50,25 @@ class Executor(Protocol):
     ) -> None: ...
 
 
+class Several(Protocol):
+    """Where tasks are run several at once: by the GPUs of this machine, or the machines of a
+    cluster."""
+
+    def facts(self) -> dict[str, str | int | float | bool | None]: ...
+
+    def records(self, tasks: Sequence[Task], budget: Budget | None = None) -> Iterator[Record]:
+        """One record a task that was begun, as they are done, in any order. With a budget, none is
+        begun after it is used up."""
+
+    def __enter__(self) -> Several: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
 class InProcess:
     """Runs tasks here: for tests, and where there are no POSIX processes.
 
@@ -73,7 +93,7 @@ class InProcess:
 
 def run_tasks(
     tasks: Sequence[Task],
-    execute: Executor,
+    execute: Executor | Several,
     writer: RunWriter,
     progress: Progress,
     budget: Budget | None = None,
@@ -84,29 +104,45 @@ def run_tasks(
     """
     left = [task for task in tasks if task.key not in writer.done]
     records: list[Record] = []
-    for task in left:
-        if budget is None:
-            record = execute(task)
-        elif (seconds := budget.left()) > 0:
-            record = execute(task, seconds)
-            if record.status == SKIPPED:
-                record = replace(record, reason=budget.reason)
-        else:
-            break
+    for record in records_of(left, execute, budget):
+        if budget is not None and record.status == SKIPPED:
+            record = replace(record, reason=budget.reason)
         writer.append(record)
         records.append(record)
         progress(len(records), len(left), record)
     if budget is not None:
         # At once: thousands of lines, each waiting for the disk, are seconds that nobody gave.
-        skipped = [budget.skip(task) for task in left[len(records) :]]
+        made = {record.key for record in records}
+        skipped = [budget.skip(task) for task in left if task.key not in made]
         writer.append(*skipped)
         records += skipped
     return records
 
 
+def records_of(
+    tasks: Sequence[Task], execute: Executor | Several, budget: Budget | None = None
+) -> Iterator[Record]:
+    """One record a task that was begun, as they are done."""
+    several = getattr(execute, "records", None)
+    if several is not None:
+        yield from several(tasks, budget)
+        return
+    one: Any = execute
+    for task in tasks:
+        if budget is None:
+            yield one(task)
+        elif (seconds := budget.left()) > 0:
+            yield one(task, seconds)
+        else:
+            return
+
+
 def run_task(task: Task, suite: Suite, setting: Setting, log: Log | None = None) -> Record:
     started, clock = datetime.now(UTC), time.perf_counter()
+    before = state()
     implementation, answer = _ask(task, suite, setting, log)
+    if (changed := put_back(before)) is not None:
+        answer = Answer("process-modified", f"it changed {changed}: of all, not its own")
     seconds = time.perf_counter() - clock
     origin = implementation.origin if implementation else "unknown"
     record = make_record(task, setting, origin, answer, started, seconds)

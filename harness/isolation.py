@@ -76,7 +76,7 @@ class Isolated:
 
     `suites` says where the worker finds the table of suites, as "module:object", `load_plugins` who
     loads the setting's plugins there, and `limit` how long one task may take, in seconds, since it
-    last told how far it is. The thread that makes it must live as long as it is used: where that
+    last told how far it is; `visible` which GPU it sees, None: those that are seen here. The thread that makes it must live as long as it is used: where that
     thread ends, Linux takes the worker for orphaned.
     """
 
@@ -87,8 +87,10 @@ class Isolated:
         log: Log | None = None,
         limit: float | None = None,
         load_plugins: str | None = None,
+        visible: str | None = None,
     ):
         self._suites, self._setting, self._log = suites, setting, log
+        self._visible, self._cut = visible, False
         self._load_plugins = load_plugins
         self.limit = setting.profile.limit if limit is None else limit
         self.threads = min(torch.get_num_threads(), max(1, usable_cores() // WORKERS))
@@ -112,6 +114,12 @@ class Isolated:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def cut(self) -> None:
+        """End what runs, from another thread: nobody waits for its record any more."""
+        self._cut = True
+        if (worker := self._worker) is not None:
+            worker.kill()
 
     def close(self) -> None:
         if self._worker is not None:
@@ -176,6 +184,8 @@ class Isolated:
         Raises Late where that takes until `end`.
         """
         for attempt in (1, 2):
+            if self._cut:
+                raise Died(None)
             if self._worker is None:
                 self._worker = _Worker(self._order(), end)
                 self.started += 1
@@ -206,6 +216,7 @@ class Isolated:
             "threads": self.threads,
             "memory": self.memory,
             "load_plugins": self._load_plugins,
+            "visible": self._visible,
             "plugins": self._setting.plugins,
             **{name: path and str(path) for name, path in self._folders().items()},
         }
@@ -373,12 +384,15 @@ class _Worker:
         except subprocess.TimeoutExpired:
             return None
 
+    def kill(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def end(self) -> None:
         """Kill it and what it started, and wait until it is gone."""
         if self._printed < 0:
             return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill()
         self._process.wait()
         self._listen()
         self._waiting.close()

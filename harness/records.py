@@ -239,6 +239,13 @@ def _row(record: Record) -> dict[str, Any]:
     return row
 
 
+def fixed_columns() -> list[str]:
+    """What every frame that is not empty has, in this order, whatever its suites vary."""
+    from fwpbench.operators.problem import field_names
+
+    return [*_FIELDS, *field_names()]
+
+
 if __name__ == "__main__":
     from pathlib import Path
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fwpbench.harness.doctor import worst
 from fwpbench.harness.plan import Task
 from fwpbench.harness.records import Record
 from fwpbench.harness.run_folder import Run, RunWriter
@@ -149,4 +150,4 @@ def _environment(runs: Sequence[Run]) -> dict[str, Any]:
         values = [run.environment.get(name) for run in runs]
         same = all(value == values[0] for value in values)
         merged[name] = values[0] if same else json.dumps(values, ensure_ascii=False)
-    return merged
+    return merged | worst(run.environment for run in runs)

@@ -25,6 +25,7 @@ STATUSES: dict[str, Status] = {
     "incorrect": Status("wrong", "a returned tensor is further from the golden than allowed", True),
     "not-finite": Status("wrong", "NaN or infinity where the golden is finite", True),
     "input-modified": Status("wrong", "an input was changed by the call", True),
+    "process-modified": Status("wrong", "a setting or function of all was changed by it", True),
     "wrong-kernel": Status("wrong", "another kernel ran than the one declared", True),
     "unsupported": Status("cannot", "this implementation does not do this problem, or none can"),
     "missing": Status("cannot", "something this implementation needs is not on this machine"),
@@ -37,8 +38,12 @@ STATUSES: dict[str, Status] = {
     "unstable": Status("untrusted", "the time did not settle within ± 10 %"),
     "impossible": Status("untrusted", "faster than the measured roofline allows"),
     "throttled": Status("untrusted", "the clock dropped while it was timed"),
+    "remembered": Status("untrusted", "inputs seen before are answered faster: not computed"),
     SKIPPED: Status("skipped", "not run to its end: the budget of the run was used up"),
 }
+
+#: Tags of records that are `ok` and no evidence: shown, never ranked.
+UNRANKED = frozenset({"non-discriminating", "compiled-while-timed"})
 
 
 def group_of(status: str) -> Group:

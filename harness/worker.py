@@ -31,6 +31,8 @@ def main(orders: int, answers: int) -> None:
     with open(orders, encoding="utf-8") as incoming, open(answers, "w", encoding="utf-8") as out:
         order = json.loads(incoming.readline())
         die_with(order["parent"])
+        if order["visible"] is not None:  # before torch looks for its devices
+            os.environ["CUDA_VISIBLE_DEVICES"] = order["visible"]
         _serve(order, incoming, out)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fwpbench.harness.records import Record
 from fwpbench.harness.run_folder import Run
-from fwpbench.harness.statuses import STATUSES, Group, group_of
+from fwpbench.harness.statuses import STATUSES, UNRANKED, Group, group_of
 from fwpbench.reports.palette import Style, styles
 from fwpbench.reports.units import LONGEST_COMMAND, clipped
 
@@ -92,6 +92,11 @@ class Evidence:
     runs: Sequence[Run]
     cases: list[Case]
 
+    @cached_property
+    def names(self) -> list[str]:
+        """What the runs are called, each otherwise than the others."""
+        return _names_of(self.runs)
+
     def of(self, suite: str) -> list[Case]:
         return self._by_suite.get(suite, [])
 
@@ -155,7 +160,9 @@ class Evidence:
         }
 
     def is_ranked(self, case: Case) -> bool:
-        return case.group == "ok" and (case.operator, case.implementation) not in self.wrong_pairs
+        if case.group != "ok" or UNRANKED.intersection(case.record.tags):
+            return False
+        return (case.operator, case.implementation) not in self.wrong_pairs
 
 
 def read(runs: Sequence[Run]) -> Evidence:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from fwpbench.harness.doctor import NOISE
 from fwpbench.harness.run_folder import Run
 from fwpbench.harness.statuses import SKIPPED, STATUSES, Group, group_of
 from fwpbench.reports.coverage import MARKS, by_cause
@@ -152,6 +153,8 @@ def _fact(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
+        if name == NOISE:
+            return f"{100 * value:.2g} %"
         return (
             shown(float(value), "B")
             if name.endswith("bytes")

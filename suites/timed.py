@@ -9,7 +9,9 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
-from fwpbench.harness.agreement import compare, copied, modified
+from fwpbench.harness.agreement import compare, copied, modified, wrong_form
+from fwpbench.harness.borrowed import borrowed
+from fwpbench.harness.compilations import compilations
 from fwpbench.harness.gate import judge_with_laws
 from fwpbench.harness.golden import (
     Tensors,
@@ -21,10 +23,11 @@ from fwpbench.harness.golden import (
 )
 from fwpbench.harness.laws import overwrite
 from fwpbench.harness.records import Measurement
+from fwpbench.harness.replay import remembered
 from fwpbench.harness.suite import Answer, Setting
 from fwpbench.harness.timing import time_call
 from fwpbench.implementations.base import Implementation, Output
-from fwpbench.operators.inputs import make_inputs
+from fwpbench.operators.inputs import Inputs, make_inputs
 from fwpbench.operators.problem import Problem
 
 #: The gate judges at this length: two chunks of 64 and a bit, whatever length is timed.
@@ -97,6 +100,7 @@ class Rechecked:
 
     def __init__(self, problem: Problem, implementation: Implementation, setting: Setting) -> None:
         self._problem, self._run = problem, implementation.run
+        self._setting = setting
         self._chance = random.Random(setting.seed)
         self._truths = _truths_of(problem, setting.seed)
         self._sets = [copied(truth.inputs, setting.device.kind) for truth in self._truths]
@@ -105,6 +109,10 @@ class Rechecked:
         self._turns: list[int] = []
         self._timed = [0] * SETS
         self._kept: list[list[Tensors]] = [[] for _ in range(SETS)]
+        self._misshapen: str | None = None
+        self._compiled_before = 0
+        #: How much was compiled inside timed calls.
+        self.compiled = 0
         if problem.backward:
             b = self._buffers
             assert b.q is not None, "gradients are timed of problems that read"
@@ -118,8 +126,12 @@ class Rechecked:
         if not self._turns:
             self._turns = self._chance.sample(range(SETS), SETS)
         self._set = self._turns.pop()
+        self._fill(self._sets[self._set])
+        self._compiled_before = compilations()
+
+    def _fill(self, contents: Inputs) -> None:
         with torch.no_grad():
-            overwrite(self._buffers, self._sets[self._set])
+            overwrite(self._buffers, contents)
 
     def call(self) -> tuple[Output, Sequence[Tensor]]:
         """What is timed: the outputs, and the gradients where the direction says so."""
@@ -133,6 +145,7 @@ class Rechecked:
 
     def after(self, result: tuple[Output, Sequence[Tensor]]) -> None:
         """Not timed: of each set RECHECKED results are kept in the end, all with one chance."""
+        self.compiled += compilations() - self._compiled_before
         kept_before = self._kept[self._set]
         self._timed[self._set] += 1
         place = len(kept_before)
@@ -144,11 +157,44 @@ class Rechecked:
             if self._problem.backward:
                 names = [f"d{name}" for name in self._leaves]
                 tensors |= dict(zip(names, gradients, strict=True))
+            self._misshapen = self._misshapen or self._form_of(tensors)
             kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
             kept_before[place : place + 1] = [kept]
 
+    def _form_of(self, tensors: Tensors) -> str | None:
+        wanted = self._truths[self._set].yardsticks[0]
+        judged = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if name in wanted or not name.startswith("d")
+        }
+        return wrong_form(judged, wanted, self._setting.device.kind)
+
+    def remembers(self) -> float | None:
+        """What part of a call's time the same call takes again, where results are looked up."""
+        device, problem = self._setting.device, self._problem
+        contents = self._sets[0]
+
+        def seconds() -> float:
+            self._fill(contents)
+            device.flush_cache()
+            device.synchronize()
+            start = device.record_event()
+            self.call()
+            return device.elapsed(start, device.record_event())
+
+        def first(n: int) -> float:
+            nonlocal contents
+            seed = self._setting.seed + (SETS + n) * 2**20
+            contents = make_inputs(problem, seed=seed, device=device.kind)
+            return seconds()
+
+        return remembered(first, seconds)
+
     def complaint(self) -> tuple[str, str] | None:
         """The status and the reason, if a timed call was not right; else None."""
+        if self._misshapen is not None:
+            return "incorrect", f"the result of a timed call: {self._misshapen}"
         if changed := modified(self._buffers, self._truths[self._set].inputs):
             return "input-modified", f"a timed call changed {' and '.join(changed)}"
         judged = [
@@ -181,15 +227,21 @@ def timed(problem: Problem, implementation: Implementation, setting: Setting) ->
     timing = time_call(calls.call, setting.device, setting.profile, calls.before, calls.after)
     if (complaint := calls.complaint()) is not None:
         return Answer(*complaint)
+    if implementation.origin == "third-party" and (others := borrowed(calls.call)):
+        return Answer("wrong-kernel", f"it went through {' and '.join(others)}, which it is not")
     time = Measurement(value=timing.median, unit="s", low=timing.low, high=timing.high)
     status, reason = "ok", ""
     if timing.unstable:
         status, reason = "unstable", "the 95 % interval of the median is wider than ± 10 %"
+    if (part := calls.remembers()) is not None:
+        again = f"the same inputs again take {part:.2g} of the first call's time, or less"
+        status, reason = "remembered", f"{again}: results are remembered"
+    tags = [*timing.tags, *(["compiled-while-timed"] if calls.compiled else [])]
     return Answer(
         status,
         reason,
         {"time": time},
         {"time": timing.samples},
-        timing.tags,
+        tags,
         {"stop_reason": timing.stop_reason, "domain": "device", "cache": "cold"},
     )

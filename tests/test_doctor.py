@@ -7,9 +7,12 @@ import json
 import pytest
 
 from fwpbench.cli import main
+from fwpbench.commands import run
 from fwpbench.harness.device import CpuDevice
-from fwpbench.harness.doctor import CHECKS, examine, grade, noise_of
+from fwpbench.harness.doctor import CHECKS, as_facts, examine, grade, noise_of, worst
+from fwpbench.harness.engine import InProcess
 from fwpbench.harness.probe import MachineProbe
+from fwpbench.suites import SUITES
 
 
 class Healthy:
@@ -111,7 +114,7 @@ def test_noise_is_nearly_the_largest_difference():
 
 def test_a_real_machine_answers_every_question():
     """Which numbers come is the machine's affair."""
-    findings = examine(MachineProbe(CpuDevice()))
+    findings = examine(MachineProbe(CpuDevice(), 0.0))
     assert not [finding for finding in findings if "Error" in finding.said]
     assert {"timer", "empty call", "flush", "noise"} <= {
         finding.check for finding in findings if finding.verdict != "unknown"
@@ -130,3 +133,53 @@ def test_the_command_says_all_of_it(monkeypatch, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["grade"] == "C"
     assert [each["check"] for each in said["findings"] if each["advice"]] == ["flush"]
+
+
+def test_what_was_found_fits_into_an_environment():
+    facts = as_facts(examine(with_(FAULTS["noise"])))
+    assert (facts["grade"], facts["A/A noise"]) == ("B", pytest.approx(0.1))
+    assert facts["doctor: noise"].startswith("poor: the same call, timed twice, differs")
+    assert facts["doctor: timer"].startswith("good: ")
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_machines_that_make_one_run_are_as_good_as_the_worst():
+    machines = [{"grade": "A", "A/A noise": 0.004}, {"grade": "C", "A/A noise": 0.02}]
+    assert worst(machines) == {"grade": "C", "A/A noise": 0.02}
+    assert worst([*machines, {}]) == {}, "nobody is taken for good who was not examined"
+
+
+def test_a_run_that_times_keeps_what_the_doctor_says(monkeypatch, tmp_path, capsys):
+    """Told beforehand, stored with the records, and used: compare asks for no more."""
+    monkeypatch.setattr(run, "executor", lambda here, log, limit: InProcess(SUITES, here, log))
+    monkeypatch.setattr(run, "MachineProbe", lambda *_: with_(FAULTS["noise"]))
+    where = [
+        "--where",
+        "rule=sum phi=elu+1 T=256 direction=forward",
+        "--implementations",
+        "chunked",
+    ]
+    words = ["run", "speed", *where, "--device", "cpu", "--output"]
+    for name in ("a", "b"):
+        assert main([*words, str(tmp_path / name)]) == 0
+    said = capsys.readouterr().out
+    assert "grade B" in said
+    assert "noise: the same call, timed twice, differs by up to 10.0 %" in said
+    environment = json.loads((tmp_path / "a/environment.json").read_text(encoding="utf-8"))
+    assert (environment["grade"], environment["A/A noise"]) == ("B", pytest.approx(0.1))
+    page = (tmp_path / "a/report.html").read_text(encoding="utf-8")
+    assert '<th scope="row">grade</th><td>B</td>' in page
+    assert '<th scope="row">A/A noise</th><td>10 %</td>' in page
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    out = capsys.readouterr().out
+    assert "margin 10 %" in out
+    assert "not measured" not in out
+
+
+def test_a_run_that_times_nothing_waits_for_no_doctor(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(run, "executor", lambda here, log, limit: InProcess(SUITES, here, log))
+    monkeypatch.setattr(run, "MachineProbe", None)
+    where = ["--where", "rule=sum phi=relu norm=none dtype=fp32 direction=decode"]
+    words = ["run", "agreement", *where, "--implementations", "chunked", "--device", "cpu"]
+    assert main([*words, "--json", "--output", str(tmp_path / "a")]) == 0
+    assert "grade" not in json.loads((tmp_path / "a/environment.json").read_text(encoding="utf-8"))

@@ -247,7 +247,7 @@ def test_timed_calls_see_more_than_one_set_of_inputs_in_the_same_place():
         "unstable",
     )
     places = [place for place, _ in seen]
-    assert max(places.count(place) for place in places) == 2
+    assert max(places.count(place) for place in places) >= 2
 
 
 def test_a_timed_case_keeps_its_samples_and_says_why_it_stopped():

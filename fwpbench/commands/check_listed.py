@@ -14,6 +14,7 @@ from fwpbench.commands.selection import (
     executor,
     setting,
 )
+from fwpbench.harness.engine import records_of
 from fwpbench.harness.plan import make_tasks
 from fwpbench.harness.records import Record, to_line
 from fwpbench.harness.statuses import STATUSES, group_of
@@ -33,11 +34,11 @@ def main(arguments: Namespace) -> int:
             make_reporter(tasks, silent=arguments.json) as reporter,
             executor(here, None, arguments.timeout) as execute,
         ):
-            for number, task in enumerate(tasks, start=1):
-                records.append(execute(task))
-                reporter(number, len(tasks), records[-1])
+            for number, record in enumerate(records_of(tasks, execute), start=1):
+                records.append(record)
+                reporter(number, len(tasks), record)
                 if arguments.json:
-                    print(to_line(records[-1]), flush=True)
+                    print(to_line(record), flush=True)
     except (KeyboardInterrupt, BrokenPipeError):
         print(f"\ninterrupted after {len(records)} of {len(tasks)} cases", file=sys.stderr)
         return 130

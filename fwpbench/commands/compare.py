@@ -9,9 +9,11 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from fwpbench.commands.reading import read
 from fwpbench.harness.comparison import MARGIN, Change, changes, samples_of
-from fwpbench.harness.records import Record, from_own_line
-from fwpbench.harness.run_folder import Run, read_run
+from fwpbench.harness.doctor import NOISE
+from fwpbench.harness.records import Record
+from fwpbench.harness.run_folder import Run
 from fwpbench.harness.signature import signature
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.problem import Problem
@@ -22,7 +24,7 @@ EXITS = {"slower": 1, "undecided": 3}
 
 
 def main(arguments: Namespace) -> int:
-    before, after = (_read(Path(path)) for path in (arguments.before, arguments.after))
+    before, after = (read(Path(path)) for path in (arguments.before, arguments.after))
     pairs, left = _pairs(before, after, arguments)
     if not pairs:
         raise UserError(
@@ -33,11 +35,10 @@ def main(arguments: Namespace) -> int:
     samples = {key: (first, second) for key, (_, _, first, second) in pairs.items()}
     found = changes(samples, margin)
     elsewhere = _other_machine(before, after)
-    records = {key: record for key, (_, record, _, _) in pairs.items()}
     if arguments.json:
-        _print_json(found, records, margin, elsewhere)
+        _print_json(found, pairs, margin, elsewhere)
     else:
-        _print_table(found, records, left)
+        _print_table(found, pairs, left, elsewhere is None)
         _print_end(before, after, found, pairs, margin, elsewhere)
     if elsewhere is not None:
         return 0
@@ -45,13 +46,6 @@ def main(arguments: Namespace) -> int:
     return next(
         (code for name, code in EXITS.items() if name in arguments.fail_on and name in verdicts), 0
     )
-
-
-def _read(path: Path) -> Run:
-    try:
-        return read_run(path)
-    except ModuleNotFoundError:  # what validates the records of strangers may be missing here
-        return read_run(path, from_own_line)
 
 
 Pair = tuple[Record, Record, list[float], list[float]]
@@ -87,7 +81,7 @@ def _margin(before: Run, after: Run, asked: float | None) -> float:
     """At least what two runs of the same code differ by on these machines, where that is known."""
     if asked is not None:
         return asked
-    noise = [run.environment.get("A/A noise") for run in (before, after)]
+    noise = [run.environment.get(NOISE) for run in (before, after)]
     return max([MARGIN, *(float(x) for x in noise if isinstance(x, int | float))])
 
 
@@ -97,43 +91,62 @@ def _other_machine(before: Run, after: Run) -> str | None:
 
 
 def _print_json(
-    found: dict[str, Change], records: dict[str, Record], margin: float, elsewhere: str | None
+    found: dict[str, Change], pairs: dict[str, Pair], margin: float, elsewhere: str | None
 ) -> None:
+    unjudged = {"p": None, "verdict": None} if elsewhere is not None else {}
     cells = [
         {
-            "suite": records[key].suite,
-            "problem": records[key].problem,
-            "parameters": records[key].parameters,
-            "implementation": records[key].implementation,
-            "seed": records[key].seed,
-            **asdict(change),
-            "verdict": change.verdict if elsewhere is None else None,
+            "suite": record.suite,
+            "problem": record.problem,
+            "parameters": record.parameters,
+            "implementation": record.implementation,
+            "seed": record.seed,
+            **asdict(found[key]),
+            **unjudged,
+            "roofline": {"before": _roofline(old), "after": _roofline(record)},
         }
-        for key, change in found.items()
+        for key, (old, record, _, _) in pairs.items()
     ]
     print(json.dumps({"margin": margin, "other machine": elsewhere, "cells": cells}))
 
 
-def _print_table(found: dict[str, Change], records: dict[str, Record], left: Counter[str]) -> None:
+def _print_table(
+    found: dict[str, Change], pairs: dict[str, Pair], left: Counter[str], judged: bool
+) -> None:
+    """Across machines a cell has no verdict, but what part of each machine's roofline it reaches,
+    where that was measured."""
     from rich.console import Console
     from rich.table import Table
 
+    fractions = {key: (_roofline(old), _roofline(new)) for key, (old, new, _, _) in pairs.items()}
+    measured = any(fraction for both in fractions.values() for fraction in both)
     table = Table("suite", "implementation", "problem")
-    for column in ("ratio", "95 % interval", "verdict"):
+    columns = ["verdict"] if judged else []
+    columns += ["of roofline before", "after"] if measured else []
+    for column in ("ratio", "95 % interval", *columns):
         table.add_column(column, no_wrap=True)
     for key, change in sorted(found.items(), key=lambda item: -item[1].ratio):
-        record = records[key]
+        record = pairs[key][1]
         interval = "too few samples"
         if change.low is not None and change.high is not None:
             interval = f"{change.low:.3f} – {change.high:.3f}"
         words = " ".join([record.problem, *(f"{n}={v}" for n, v in record.parameters.items())])
-        table.add_row(
-            record.suite, record.implementation, words, f"{change.ratio:.3f}", interval,
-            change.verdict,
-        )  # fmt: skip
+        cells = [record.suite, record.implementation, words, f"{change.ratio:.3f}", interval]
+        cells += [change.verdict] if judged else []
+        if measured:
+            cells += ["–" if each is None else f"{100 * each:.1f} %" for each in fractions[key]]
+        table.add_row(*cells)
     Console().print(table)
+    if not judged and not measured:
+        print("no record has its fraction of the measured roofline: ratios alone are compared")
     for reason, number in left.most_common():
         print(f"left out: {number} ({reason})", file=sys.stderr)
+
+
+def _roofline(record: Record) -> float | None:
+    """What part of its machine's measured roofline a record reached, where that was measured."""
+    measured = record.metrics.get("roofline")
+    return None if measured is None else measured.value
 
 
 def _print_end(
@@ -156,7 +169,7 @@ def _print_end(
         print(f"other machines ({elsewhere}): these are ratios, and no verdict on a change")
         return
     print(said)
-    if not all("A/A noise" in run.environment for run in (before, after)):
+    if not all(NOISE in run.environment for run in (before, after)):
         print(
             "not measured: how much two runs of the same code differ on this machine. Where other "
             "work shares it,\nthat is more than the noise within a run: repeat both runs in turn."

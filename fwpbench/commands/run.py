@@ -6,27 +6,32 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fwpbench import __version__, plugins
+from fwpbench.commands.reading import complain, read
 from fwpbench.commands.selection import (
     chosen_implementations,
     chosen_suites,
     executor,
+    executor_on_ray,
     make_setting,
     setting,
     with_data,
 )
 from fwpbench.harness.budget import Budget, in_words
-from fwpbench.harness.engine import run_tasks
+from fwpbench.harness.device import DEVICES
+from fwpbench.harness.doctor import GRADE, as_facts, examine
+from fwpbench.harness.engine import Executor, Log, Several, run_tasks
 from fwpbench.harness.environment import command_line, describe
 from fwpbench.harness.plan import Task, as_json, check_plan, make_tasks, tasks_of
-from fwpbench.harness.records import Record, from_own_line
-from fwpbench.harness.run_folder import Run, RunWriter, keys_done, read_plan, read_run
+from fwpbench.harness.probe import BRIEFLY, LONG, MachineProbe
+from fwpbench.harness.records import Record
+from fwpbench.harness.run_folder import Run, RunWriter, keys_done, read_plan
 from fwpbench.harness.shard import shard_as_json, shard_of
 from fwpbench.harness.statuses import SKIPPED, STATUSES
 from fwpbench.harness.suite import Setting, Suite
@@ -74,7 +79,12 @@ def _planned(arguments: Namespace) -> int:
     if arguments.resume is not None:
         writer = RunWriter.resume(path)
     else:
-        writer = RunWriter(path, _plan(arguments, whole, here), _environment(arguments, here))
+        environment = _environment(arguments, here)
+        if any("time" in suites[name].metrics for name in {task.suite for task in tasks}):
+            environment |= examined(here)
+        writer = RunWriter(path, _plan(arguments, whole, here), environment)
+        if not arguments.json:
+            _warn(environment)
     return _run(tasks, here, writer, arguments)
 
 
@@ -95,10 +105,10 @@ def _run(
             score_the_gate(tasks, here, writer)
         with (
             make_reporter(left, budget, silent=arguments.json) as reporter,
-            executor(
+            _executor(
                 replace(here, checkpoints=writer.path / "checkpoints", tell=reporter.tell),
                 writer.log,
-                arguments.timeout,
+                arguments,
             ) as execute,
         ):
             run_tasks(tasks, execute, writer, reporter, budget)
@@ -165,8 +175,35 @@ def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[st
 
 
 def _environment(arguments: Namespace, here: Setting) -> dict[str, Any]:
-    with executor(here, None, arguments.timeout) as execute:
-        return describe(here.device, command_line(arguments.words), __version__, execute.facts())
+    execution = _executor(here, None, arguments).facts()
+    return describe(here.device, command_line(arguments.words), __version__, execution)
+
+
+def _executor(here: Setting, log: Log | None, arguments: Namespace) -> Executor | Several:
+    if arguments.executor == "ray":
+        return executor_on_ray(here, log, arguments.timeout, arguments.ray_address)
+    if arguments.ray_address is not None:
+        raise UserError("--ray-address is for --executor ray: add that, or leave it out")
+    return executor(here, log, arguments.timeout)
+
+
+def examined(here: Setting) -> dict[str, Any]:
+    """What the doctor says of this machine now: briefly before a quick run, at length otherwise."""
+    brief = here.profile.name == "quick"
+    probe = MachineProbe(DEVICES[here.device.kind](), BRIEFLY if brief else LONG)
+    return dict(as_facts(examine(probe)))
+
+
+def _warn(environment: Mapping[str, Any]) -> None:
+    """Before anything is timed: what speaks against the times to come."""
+    poor = [
+        f"  {name.removeprefix('doctor: ')}: {said.removeprefix('poor: ')}"
+        for name, said in environment.items()
+        if name.startswith("doctor: ") and str(said).startswith("poor: ")
+    ]
+    if poor:
+        print(f"this machine has grade {environment.get(GRADE)} (see fwpbench doctor):")
+        print("\n".join(poor))
 
 
 def _resumed(
@@ -208,9 +245,8 @@ def _show(tasks: Sequence[Task], as_json: bool) -> int:
 
 def _conclude(path: Path, as_json: bool) -> int:
     """The summary and the report; 1 where something is wrong or crashed."""
-    run = _read(path)
-    for complaint in run.complaints:
-        print(f"not read: {complaint}", file=sys.stderr)
+    run = read(path)
+    complain([run])
     failed = [record for record in run.records if STATUSES[record.status].fails_the_run]
     skipped = [record for record in run.records if record.status == SKIPPED]
     report, complaint = _report(run, path)
@@ -228,14 +264,6 @@ def _conclude(path: Path, as_json: bool) -> int:
         _print_summary(run.records, failed, skipped)
         print(complaint or f"report: {report}")
     return 1 if failed else 0
-
-
-def _read(path: Path) -> Run:
-    """The records just written; what validates those of strangers may be missing here."""
-    try:
-        return read_run(path)
-    except ModuleNotFoundError:
-        return read_run(path, from_own_line)
 
 
 def _report(run: Run, path: Path) -> tuple[Path | None, str]:

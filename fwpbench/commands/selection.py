@@ -6,12 +6,16 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from fwpbench.harness.device import DEVICES, best_device
-from fwpbench.harness.engine import Executor, InProcess, Log
+from fwpbench.harness.device_lock import Locked
+from fwpbench.harness.engine import Executor, InProcess, Log, Several
 from fwpbench.harness.isolation import Isolated
+from fwpbench.harness.pool import Pool
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.suite import Setting, Suite
 from fwpbench.implementations import IMPLEMENTATIONS
@@ -64,13 +68,57 @@ def _known(names: list[str], table: Registry[Any]) -> list[str]:
     return [name for name in table if name in names]
 
 
-def executor(here: Setting, log: Log | None = None, limit: float | None = None) -> Executor:
-    """Where implementations run: in a process of their own, wherever there are POSIX processes."""
+#: Where workers find the tables, and who adds the plugins' rows to them.
+TABLES = "fwpbench.suites:SUITES"
+LOADER = "fwpbench.plugins:load_plugins"
+
+
+def executor(
+    here: Setting, log: Log | None = None, limit: float | None = None
+) -> Executor | Several:
+    """Where implementations run: in processes of their own, wherever there are POSIX processes.
+
+    One for each GPU that is seen here, or one.
+    """
     if os.name != "posix":
         return InProcess(SUITES, here, log)
-    return Isolated(
-        "fwpbench.suites:SUITES", here, log, limit, load_plugins="fwpbench.plugins:load_plugins"
-    )
+    gpus = visible_gpus() if here.device.kind == "cuda" else []
+
+    def station(device: str, visible: str | None = None) -> Executor:
+        isolated = Isolated(TABLES, here, log, limit, LOADER, visible)
+        return Locked(isolated, device, timed_suites(), here)
+
+    if len(gpus) > 1:
+        return Pool([partial(station, f"cuda-{gpu}", gpu) for gpu in gpus])
+    return station("-".join([here.device.kind, *gpus]))
+
+
+def executor_on_ray(
+    here: Setting, log: Log | None, limit: float | None, address: str | None
+) -> Several:
+    """Where they run with --executor ray. Raises UserError where Ray is not installed."""
+    from fwpbench.harness.ray_pool import RayPool
+
+    return RayPool(TABLES, here, log, limit, LOADER, address, timed_suites())
+
+
+def timed_suites() -> frozenset[str]:
+    """Those whose cases are timed, of those that can be loaded."""
+    loaded = {}
+    for name in SUITES:
+        with suppress(Unloadable):
+            loaded[name] = SUITES[name]
+    return frozenset(name for name, suite in loaded.items() if "time" in suite.metrics)
+
+
+def visible_gpus() -> list[str]:
+    """As CUDA_VISIBLE_DEVICES names them."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is not None:
+        return [each.strip() for each in asked.split(",") if each.strip()]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def setting(arguments: Namespace) -> Setting:
