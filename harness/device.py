@@ -63,7 +63,7 @@ class Device(Protocol):
         """What ran on the device during a call, each kernel with its own seconds."""
 
     def graph(self, call: Callable[[], T]) -> Callable[[], T] | str:
-        """What repeats the call's work on the device with one launch, or why there is no such thing.
+        """What repeats the call's work on the device with one launch, or why nothing does.
 
         What it returns is always the same, with new contents.
         """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fwpbench.harness.domains import Cache, Domain
 
@@ -23,6 +25,12 @@ class Profile:
     data: tuple[str, ...] = ()
     #: What the speed suite times besides its default: pairs of a domain and a state of the cache.
     domains: tuple[tuple[Domain, Cache], ...] = ()
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Profile:
+        """What `dataclasses.asdict` made, after a way as JSON."""
+        pairs = tuple((domain, cache) for domain, cache in fields["domains"])
+        return cls(**{**fields, "data": tuple(fields["data"]), "domains": pairs})
 
     @property
     def limit(self) -> float:
