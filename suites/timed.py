@@ -85,20 +85,20 @@ def make_call(
                 return implementation.run(problem, inputs)
 
         return forward
-    leaves = list(_leaves(inputs).values())
-    for leaf in leaves:
+    wanted = list(leaves(inputs).values())
+    for leaf in wanted:
         leaf.requires_grad_()
     cotangent = make_cotangents(problem, setting.seed, setting.device.kind)["o"]
 
     def forward_and_backward() -> object:
         o = implementation.run(problem, inputs).o
         assert o is not None
-        return torch.autograd.grad(o, leaves, cotangent)
+        return torch.autograd.grad(o, wanted, cotangent)
 
     return forward_and_backward
 
 
-def _leaves(inputs: Inputs) -> dict[str, Tensor]:
+def leaves(inputs: Inputs) -> dict[str, Tensor]:
     """What gradients are timed of."""
     assert inputs.q is not None, "gradients are timed of problems that read"
     return {"q": inputs.q, "k": inputs.k, "v": inputs.v, **inputs.gates}
@@ -136,7 +136,7 @@ class Rechecked:
         self._kept: list[list[Tensors]] = [[] for _ in range(SETS)]
         if problem.backward:
             for buffer in self._buffers:
-                for leaf in _leaves(buffer).values():
+                for leaf in leaves(buffer).values():
                     leaf.requires_grad_()
             self._cotangent = self._truths[0].cotangents["o"].to(kind)
 
@@ -174,8 +174,8 @@ class Rechecked:
                 return self._run(self._problem, buffer), ()
         output = self._run(self._problem, buffer)
         assert output.o is not None
-        leaves = list(_leaves(buffer).values())
-        return output, torch.autograd.grad(output.o, leaves, self._cotangent)
+        wanted = list(leaves(buffer).values())
+        return output, torch.autograd.grad(output.o, wanted, self._cotangent)
 
     def after(self, result: Result) -> None:
         """Not timed: of each set RECHECKED results are kept in the end, all with one chance."""
@@ -189,7 +189,7 @@ class Rechecked:
             output, gradients = result
             tensors = named(output)
             if self._problem.backward:
-                names = [f"d{name}" for name in _leaves(self._buffers[0])]
+                names = [f"d{name}" for name in leaves(self._buffers[0])]
                 tensors |= dict(zip(names, gradients, strict=True))
             kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
             kept_before[place : place + 1] = [kept]
