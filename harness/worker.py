@@ -70,6 +70,7 @@ def _serve(order: dict[str, Any], incoming: IO[str], out: IO[str]) -> None:
         profile=profile,
         seed=order["seed"],
         plugins=plugins,
+        load_plugins=order["load_plugins"],
         data_dir=data_dir,
         checkpoints=checkpoints,
         tell=tell,
