@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fwpbench.harness.profiles import Profile
-from fwpbench.harness.suite import Answer, Case, Metric, Setting, Suite
+from fwpbench.harness.suite import Answer, Case, Setting, Suite
 from fwpbench.implementations.base import Implementation
 from fwpbench.suites.named_operators import named_cases
-from fwpbench.suites.timed import timed
+from fwpbench.suites.timed import METRICS, timed
 
 LENGTHS = {"quick": (256, 1024), "standard": (256, 2048), "full": (256, 2048, 16384)}
-TIME = Metric(
-    "s", "lower", "median time of one call: on the device, with a cold cache, where nothing else "
-    "is said; on a CPU, which has no other time, the caller's",
-)  # fmt: skip
 SIZES = {"B": 1, "H": 4, "K": 64, "V": 64}
 
 
@@ -37,4 +33,4 @@ def answer(case: Case, implementation: Implementation, setting: Setting) -> Answ
     return timed(case.problem, implementation, setting, **case.parameters)  # type: ignore[arg-type]
 
 
-SUITE = Suite(question="How fast is it?", cases=cases, answer=answer, metrics={"time": TIME})
+SUITE = Suite(question="How fast is it?", cases=cases, answer=answer, metrics=METRICS)

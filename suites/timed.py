@@ -26,7 +26,8 @@ from fwpbench.harness.golden import (
 )
 from fwpbench.harness.laws import overwrite
 from fwpbench.harness.records import Measurement
-from fwpbench.harness.suite import Answer, Setting
+from fwpbench.harness.roofline import IMPOSSIBLE, against_roofline, peaks_of_run
+from fwpbench.harness.suite import Answer, Metric, Setting
 from fwpbench.harness.timing import Timing, time_call
 from fwpbench.implementations.base import Implementation, Output
 from fwpbench.operators.inputs import Inputs, make_inputs
@@ -39,6 +40,18 @@ SETS, RECHECKED = 2, 2
 #: Gradients are judged up to this many tokens.
 LONGEST_GRADIENTS = 2048
 
+#: What every timed suite measures.
+METRICS = {
+    "time": Metric(
+        "s",
+        "lower",
+        "median time of one call: on the device, with a cold cache, where nothing else is said; on "
+        "a CPU, which has no other time, the caller's",
+    ),
+    "roofline": Metric(
+        "fraction", "higher", "the least time that bytes and operations allow, of the time taken"
+    ),
+}
 #: A batch of calls has so many, or as many as there are buffers.
 BATCH = 16
 #: What a record tells of kernels.
@@ -267,11 +280,20 @@ def timed(
     if timing.flagged:
         samples["time, flagged"] = [seconds for _, _, seconds in timing.flagged]
         detail["flagged"] = [[place, flag] for place, flag, _ in timing.flagged]
-    time = Measurement(value=timing.median, unit="s", low=timing.low, high=timing.high)
-    return Answer(*_trusted(timing), {"time": time}, samples, tags, detail)
+    fraction, detail["roofline"] = against_roofline(
+        problem, timing.median, device, cache, peaks_of_run
+    )
+    metrics = {
+        "time": Measurement(value=timing.median, unit="s", low=timing.low, high=timing.high),
+        "roofline": Measurement(value=fraction, unit="fraction"),
+    }
+    return Answer(*_trusted(timing, fraction), metrics, samples, tags, detail)
 
 
-def _trusted(timing: Timing) -> tuple[str, str]:
+def _trusted(timing: Timing, fraction: float) -> tuple[str, str]:
+    if fraction > IMPOSSIBLE:
+        said = f"{100 * fraction:.0f} % of what this device can do at most (roofline)"
+        return "impossible", f"{said}: the work is not done, or not waited for"
     if timing.throttled:
         return "throttled", "the clock was low from the first sample on, or too few were left"
     if timing.unstable:

@@ -14,6 +14,7 @@ from fwpbench.harness.engine import make_record
 from fwpbench.harness.mutants import MUTANTS
 from fwpbench.harness.plan import Task, task_as_json, task_from_json
 from fwpbench.harness.profiles import PROFILES, Profile
+from fwpbench.harness.roofline import Peaks, PeaksOfRun
 from fwpbench.harness.signature import parse, signature
 from fwpbench.harness.suite import Case, Setting
 from fwpbench.implementations import IMPLEMENTATIONS
@@ -56,8 +57,11 @@ def setting(ran: list[Kernel], capturable: bool = True) -> Setting:
 
 
 @pytest.fixture(autouse=True)
-def no_gate(monkeypatch):
+def brief(monkeypatch):
+    """No gate, small batches, and peaks that nobody reaches: other tests are about these."""
     monkeypatch.setattr(timed, "wrong", lambda *_: None)
+    monkeypatch.setattr(timed, "BATCH", 5)
+    monkeypatch.setattr(timed, "peaks_of_run", PeaksOfRun(lambda *_: Peaks(1e18, 1e18, 1e18)))
 
 
 OURS = [("fwp_forward", 2e-3), ("fwp_forward", 1e-3), ("fill", 1e-4)]
