@@ -18,6 +18,7 @@ from pathlib import Path
 
 # Not `import time_call`: asv takes every name that begins so for a benchmark.
 from fwpbench.harness import timing
+from fwpbench.harness.domains import default_domain
 from fwpbench.harness.profiles import Profile
 from fwpbench.harness.records import Measurement, Record
 from fwpbench.harness.run_folder import read_run
@@ -99,7 +100,11 @@ def answer(case: Case, implementation: Implementation, setting: Setting) -> Answ
         metrics={"time": time},
         samples={"time": taken.samples},
         tags=taken.tags,
-        detail={"stop_reason": taken.stop_reason, "domain": "device", "cache": "cold"},
+        detail={
+            "stop_reason": taken.stop_reason,
+            "domain": default_domain(setting.device),
+            "cache": "cold",
+        },
     )
 
 

@@ -97,6 +97,7 @@ examples:
   fwpbench run speed scaling --where "rule=sum,delta T>=1024"
   fwpbench run agreement speed --plugin my_kernel.py
   fwpbench run language-modeling --data wikitext-2 --data-dir DIR
+  fwpbench run speed --domains call,throughput  beside the time on the device, cold and warm
   fwpbench run --dry-run                        what would be run, and nothing else
   fwpbench run --budget 10m --output runs/a     what can be done in ten minutes
   fwpbench run --resume runs/a --budget 1h30m   and what is left of it in ninety
@@ -110,7 +111,7 @@ not run, or not to its end, is recorded as skipped; --resume runs it.
 A filter is a list of conditions that must all hold: name=value, name!=value, with commas between
 alternatives and * for anything; T, B, H, K and V also take <, <=, > and >=. Names: rule phi norm
 B T H K V dtype direction state inputs causal masked reads; and what a suite varies besides: trial,
-setting, data, pairs, load.
+setting, data, pairs, load, domain, cache.
 
 A plugin is a Python file that defines one or more of IMPLEMENTATIONS, FEATURE_MAPS, UPDATE_RULES,
 NORMALIZATIONS, INPUT_FAMILIES and SUITES, each a dict from names to objects.
@@ -267,6 +268,11 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--data-dir", metavar="DIR", help="where they lie, a folder each (default: $FWPBENCH_DATA)"
     )
+    run.add_argument(
+        "--domains", type=_names, default=[], metavar="A,B",
+        help="what speed times besides its default: call, device, kernels, throughput or all, cold "
+        "and warm (default: all in the full profile)",
+    )  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--json", action="store_true", help="no progress; one JSON object at the end")
 

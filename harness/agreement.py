@@ -308,12 +308,12 @@ def modified(after: Inputs, before: Inputs) -> list[str]:
     """Which inputs are not what they were, number by number."""
     return [
         name
-        for name, tensor in _named_inputs(before).items()
-        if not torch.equal(_named_inputs(after)[name].detach().to(tensor.device), tensor)
+        for name, tensor in named_inputs(before).items()
+        if not torch.equal(named_inputs(after)[name].detach().to(tensor.device), tensor)
     ]
 
 
-def _named_inputs(inputs: Inputs) -> Tensors:
+def named_inputs(inputs: Inputs) -> Tensors:
     state = inputs.state
     listed = {"q": inputs.q, "k": inputs.k, "v": inputs.v, **inputs.gates}
     listed |= {"projection": inputs.projection, "mask": inputs.mask}

@@ -5,21 +5,38 @@ One small protocol: the stopping rule and the statistics are fed numbers and nev
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import cache
+from typing import Any, Protocol, TypeVar
 
 import torch
 
+from fwpbench.harness.domains import DOMAINS, Domain, Kernel
 from fwpbench.operators.errors import UserError
+
+#: CU_LIMIT_PERSISTING_L2_CACHE_SIZE of the driver's API.
+PERSISTING_L2_CACHE_SIZE = 6
+#: Hertz: higher than a GPU's clock, so that a spin is never shorter than asked for.
+SPINNING_CLOCK = 2.5e9
+
+T = TypeVar("T")
 
 
 class Device(Protocol):
     """Units: seconds, bytes, hertz, joules. None where the machine does not tell."""
 
     kind: str
+    #: What can be timed here (domains.py).
+    domains: tuple[Domain, ...]
+    #: Bytes of inputs that take turns, so that none of them is left in the cache; 0 where flushing
+    #: is enough.
+    rotates: int
+    #: The highest clock at which a case has warmed up so far.
+    best_clock: float | None
 
     @property
     def name(self) -> str: ...
@@ -33,8 +50,23 @@ class Device(Protocol):
     def elapsed(self, start: Any, stop: Any) -> float:
         """Between two marks, after waiting for the second."""
 
+    def passed(self, event: Any) -> bool:
+        """Whether the device has come to a mark."""
+
     def synchronize(self) -> None:
         """Wait until all work is done."""
+
+    def spin(self, seconds: float) -> None:
+        """Keep the device busy for about so long, so that launches queue up behind."""
+
+    def kernels(self, call: Callable[[], T]) -> tuple[list[Kernel], T]:
+        """What ran on the device during a call, each kernel with its own seconds."""
+
+    def graph(self, call: Callable[[], T]) -> Callable[[], T] | str:
+        """What repeats the call's work on the device with one launch, or why nothing does.
+
+        What it returns is always the same, with new contents.
+        """
 
     def flush_cache(self) -> None:
         """Push what the last call left in the cache out of it."""
@@ -49,9 +81,12 @@ class Device(Protocol):
 
 class CpuDevice:
     kind = "cpu"
+    domains: tuple[Domain, ...] = ("call",)
+    rotates = 0
 
     def __init__(self) -> None:
         self._elsewhere: torch.Tensor | None = None
+        self.best_clock: float | None = None
 
     @property
     def name(self) -> str:
@@ -66,8 +101,20 @@ class CpuDevice:
     def elapsed(self, start: float, stop: float) -> float:
         return stop - start
 
+    def passed(self, event: float) -> bool:
+        return True
+
     def synchronize(self) -> None:
         """Nothing runs behind the host's back."""
+
+    def spin(self, seconds: float) -> None:
+        """Nothing queues up."""
+
+    def kernels(self, call: Callable[[], T]) -> tuple[list[Kernel], T]:
+        return [], call()
+
+    def graph(self, call: Callable[[], T]) -> Callable[[], T] | str:
+        return "a CPU has no graphs of launches"
 
     def flush_cache(self) -> None:
         # 64 MiB: twice the last-level cache of common CPUs, written so that it must be fetched.
@@ -109,11 +156,13 @@ class CpuDevice:
 
 class CudaDevice:
     kind = "cuda"
+    domains = DOMAINS
 
     def __init__(self) -> None:
         if not torch.cuda.is_available():
             raise UserError("--device cuda: torch sees no CUDA device here; try --device cpu")
-        self._l2_bytes = torch.cuda.get_device_properties().L2_cache_size
+        self.rotates = 2 * int(torch.cuda.get_device_properties().L2_cache_size)
+        self.best_clock: float | None = None
         self._elsewhere: torch.Tensor | None = None
 
     @property
@@ -132,12 +181,55 @@ class CudaDevice:
         stop.synchronize()
         return float(start.elapsed_time(stop)) * 1e-3
 
+    def passed(self, event: torch.cuda.Event) -> bool:
+        return bool(event.query())
+
     def synchronize(self) -> None:
         torch.cuda.synchronize()
 
+    def spin(self, seconds: float) -> None:
+        torch.cuda._sleep(int(seconds * SPINNING_CLOCK))
+
+    def kernels(self, call: Callable[[], T]) -> tuple[list[Kernel], T]:
+        # Attached for good, CUPTI would slow down whatever is timed afterwards.
+        os.environ.setdefault("TEARDOWN_CUPTI", "1")
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        from torch.autograd import DeviceType  # type: ignore[attr-defined]
+        from torch.profiler import ProfilerActivity, profile
+
+        torch.cuda.synchronize()
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            result = call()
+            torch.cuda.synchronize()
+        events = profiler.profiler.kineto_results.events()
+        ran = [event for event in events if event.device_type() == DeviceType.CUDA]
+        ran.sort(key=lambda event: event.start_ns())
+        return [(event.name(), event.duration_ns() * 1e-9) for event in ran], result
+
+    def graph(self, call: Callable[[], T]) -> Callable[[], T] | str:
+        try:
+            apart = torch.cuda.Stream()  # autotuning and lazy initialisation may not be captured
+            apart.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(apart):
+                call()
+            torch.cuda.current_stream().wait_stream(apart)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                result = call()
+        except RuntimeError as error:
+            torch.cuda.synchronize()
+            return str(error).strip().partition("\n")[0] or type(error).__name__
+
+        def replay() -> T:
+            graph.replay()
+            return result
+
+        return replay
+
     def flush_cache(self) -> None:
+        reset_persisting_cache()
         if self._elsewhere is None:
-            self._elsewhere = torch.empty(2 * self._l2_bytes, dtype=torch.int8, device="cuda")
+            self._elsewhere = torch.empty(self.rotates, dtype=torch.int8, device="cuda")
         self._elsewhere.zero_()
 
     def clocks(self) -> float | None:
@@ -156,6 +248,26 @@ class CudaDevice:
         return int(torch.cuda.max_memory_allocated() - before)
 
     def energy(self) -> float | None:
+        return None
+
+
+def reset_persisting_cache() -> int:
+    """Nothing may be kept in the L2 across a flush; 0, or the driver's code where it cannot tell.
+
+    Lines marked persisting survive any amount of ordinary reading and writing.
+    """
+    if (driver := _driver()) is None:
+        return -1
+    limited: int = driver.cuCtxSetLimit(PERSISTING_L2_CACHE_SIZE, ctypes.c_size_t(0))
+    reset: int = driver.cuCtxResetPersistingL2Cache()
+    return limited or reset
+
+
+@cache
+def _driver() -> Any:
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
         return None
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from fwpbench.harness.domains import Cache, Domain
 
 
 @dataclass(frozen=True)
@@ -15,8 +19,18 @@ class Profile:
     #: A case is given up after this many seconds of sampling, never before `fewest` samples.
     longest: float
     fewest: int = 3
+    #: Warming up goes on until the clock rate is stable, but no longer than so many seconds.
+    longest_settling: float = 3.0
     #: Data sets asked for by name; a suite takes those it knows, else its embedded one.
     data: tuple[str, ...] = ()
+    #: What the speed suite times besides its default: pairs of a domain and a state of the cache.
+    domains: tuple[tuple[Domain, Cache], ...] = ()
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Profile:
+        """What `dataclasses.asdict` made, after a way as JSON."""
+        pairs = tuple((domain, cache) for domain, cache in fields["domains"])
+        return cls(**{**fields, "data": tuple(fields["data"]), "domains": pairs})
 
     @property
     def limit(self) -> float:
@@ -25,7 +39,7 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile("quick", warm_up=0.05, longest=0.7),
+    "quick": Profile("quick", warm_up=0.05, longest=0.7, longest_settling=0.3),
     "standard": Profile("standard", warm_up=0.2, longest=10.0),
     "full": Profile("full", warm_up=0.2, longest=60.0),
 }

@@ -63,6 +63,8 @@ class Setting:
     seed: int
     #: Files given with --plugin.
     plugins: tuple[str, ...] = ()
+    #: Who loads them in another process, as "module:object".
+    load_plugins: str | None = None
     #: Where the data sets lie that are not part of this package; --data-dir.
     data_dir: Path | None = None
     #: The folder where a long case keeps what it needs to be gone on with, under the key of the

@@ -57,7 +57,7 @@ def _serve(order: dict[str, Any], incoming: IO[str], out: IO[str]) -> None:
     torch.set_num_threads(order["threads"])
     if order["memory"] is not None:
         limit_memory(order["memory"])
-    profile = Profile(**order["profile"] | {"data": tuple(order["profile"]["data"])})
+    profile = Profile.from_json(order["profile"])
     data_dir, checkpoints = (order[name] and Path(order[name]) for name in FOLDERS)
 
     def say(message: dict[str, Any]) -> None:
@@ -72,6 +72,7 @@ def _serve(order: dict[str, Any], incoming: IO[str], out: IO[str]) -> None:
         profile=profile,
         seed=order["seed"],
         plugins=plugins,
+        load_plugins=order["load_plugins"],
         data_dir=data_dir,
         checkpoints=checkpoints,
         tell=tell,

@@ -20,7 +20,7 @@ UNSAID = {"state": "none", "inputs": "normal", "causal": "yes", "masked": "no", 
 #: What can tell two cases of one operator apart, in the order shown.
 CONDITIONS = (
     *("device", "run", "direction", "dtype", "K", "V", "H", "B", "T"),
-    *("state", "inputs", "causal", "masked", "reads", "seed"),
+    *("state", "inputs", "causal", "masked", "reads", "domain", "cache", "seed"),
 )
 
 
@@ -198,6 +198,9 @@ def case_of(record: Record, run: str) -> Case:
     )
     said = dict(word.split("=", 1) for word in record.problem.split() if "=" in word)
     operator = Operator(*(clipped(said.get(word, ""), 60) for word in ("rule", "phi", "norm")))
+    for word in ("domain", "cache"):
+        if word in record.parameters:  # else its suite's default
+            said[word] = clipped(str(record.parameters[word]), 60)
     words = UNSAID | said | {"device": record.device, "run": run, "seed": str(record.seed)}
     return Case(record, operator, words)
 

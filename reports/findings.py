@@ -46,9 +46,18 @@ def findings(evidence: Evidence) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
+def _ranked_speed(evidence: Evidence) -> list[Case]:
+    """In the default domain: what else was timed is shown beside it, and never mixed with it."""
+    return [
+        case
+        for case in evidence.of("speed")
+        if evidence.is_ranked(case) and case.value("time") and not case.record.parameters
+    ]
+
+
 def fastest(evidence: Evidence) -> Finding | None:
     """The fastest correct implementation of each named operator, against the next."""
-    ranked = [c for c in evidence.of("speed") if evidence.is_ranked(c) and c.value("time")]
+    ranked = _ranked_speed(evidence)
     named = [case for case in ranked if case.record.name] or ranked
     told = varying(named)
     wins: Counter[str] = Counter()
@@ -88,7 +97,7 @@ def _against(first: Case, others: Sequence[Case]) -> tuple[str, str]:
 
 def speedup(evidence: Evidence) -> Finding | None:
     """The largest gain over the token-by-token reference on one problem."""
-    ranked = [c for c in evidence.of("speed") if evidence.is_ranked(c) and c.value("time")]
+    ranked = _ranked_speed(evidence)
     best: tuple[float, Case, Case] | None = None
     for same in comparable(ranked):
         reference = next((case for case in same if case.implementation == "reference"), None)

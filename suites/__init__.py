@@ -14,6 +14,7 @@ SUITES: Registry[Suite] = Registry(
     {
         "agreement": "fwpbench.suites.agreement:SUITE",
         "speed": "fwpbench.suites.speed:SUITE",
+        "first-call": "fwpbench.suites.first_call:SUITE",
         "memory": "fwpbench.suites.memory:SUITE",
         "scaling": "fwpbench.suites.scaling:SUITE",
         "capacity": "fwpbench.suites.capacity:SUITE",

@@ -8,8 +8,7 @@ from fwpbench.harness.profiles import Profile
 from fwpbench.harness.suite import Answer, Case, Setting, Suite
 from fwpbench.implementations.base import Implementation
 from fwpbench.suites.named_operators import named_cases
-from fwpbench.suites.speed import TIME
-from fwpbench.suites.timed import timed
+from fwpbench.suites.timed import METRICS, timed
 
 LENGTHS = {
     "quick": (64, 256, 1024, 4096),
@@ -31,5 +30,5 @@ SUITE = Suite(
     question="How does its time grow with the sequence?",
     cases=cases,
     answer=answer,
-    metrics={"time": TIME},
+    metrics=METRICS,
 )

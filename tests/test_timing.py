@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import median
+from typing import Any
 
 import pytest
 
+from fwpbench.harness.domains import (
+    CACHES,
+    DOMAINS,
+    Cache,
+    Domain,
+    Sampler,
+    asked_domains,
+    default_domain,
+)
 from fwpbench.harness.profiles import PROFILES, Profile
 from fwpbench.harness.timing import (
     LONGEST_WARM_UP,
     LOOKS,
+    QUOTA,
     WARM_UP_CALLS,
     Timing,
     interval_of_median,
     time_call,
 )
+from fwpbench.operators.errors import UserError
 from tests.simulated_device import SimulatedDevice
 
 #: Long enough for every look, and a warm-up that the three calls are enough for.
@@ -194,7 +207,8 @@ def test_the_cache_is_flushed_and_work_awaited_before_every_sample() -> None:
     device = SimulatedDevice(steady(0.01))
     timing = times(device, PATIENT)
     warm_up = device.log.index("flush")
-    assert device.log[warm_up:] == ["flush", "synchronize", "call"] * len(timing.samples)
+    sample = ["flush", "synchronize", "call", "synchronize"]
+    assert device.log[warm_up:] == sample * len(timing.samples)
     assert device.log[warm_up - 1] == "synchronize"
 
 
@@ -257,3 +271,190 @@ def test_what_comes_before_and_after_a_call_is_not_timed() -> None:
     assert told[: 2 * WARM_UP_CALLS] == ["before", "call"] * WARM_UP_CALLS
     timed = told[2 * WARM_UP_CALLS :]
     assert timed == [x for n in range(len(timing.samples)) for x in ("before", "call", 3 + n)]
+
+
+# Domains
+
+#: Of one call: what launching takes, the device's work, gaps between kernels, and what a cold cache
+#: adds, all in seconds. Launching long after and long before the device is done.
+COSTS = [
+    (100e-6, 400e-6, 50e-6, 120e-6),
+    (5e-3, 200e-6, 10e-6, 60e-6),
+    (5e-6, 3e-3, 0.0, 500e-6),
+]
+#: So many buffers take turns, and one fewer stays in the cache.
+BUFFERS = 4
+
+
+def launching(host: float, work: float, gap: float, cold: float, **more: Any) -> SimulatedDevice:
+    return SimulatedDevice(
+        [work],
+        host_seconds=host,
+        gap_seconds=gap,
+        cold_seconds=cold,
+        cached_buffers=BUFFERS - 1,
+        kernels=[("fwp_a", 0.75), ("copy", 0.25)],
+        **more,
+    )
+
+
+def in_domain(
+    device: SimulatedDevice, domain: Domain, cache: Cache, profile: Profile = PATIENT
+) -> Timing:
+    """Four buffers that take turns where the cache shall be cold, else one."""
+    turns = BUFFERS if cache == "cold" else 1
+    places = itertools.cycle(range(turns))
+    if domain != "throughput":
+        return time_call(
+            lambda: device.call(next(places)), device, profile, domain=domain, cache=cache
+        )
+    many = 8
+
+    def batch() -> None:
+        for n in range(many):
+            device.call(n % turns)
+
+    captured = device.graph(batch)
+    return time_call(
+        batch if isinstance(captured, str) else captured,
+        device, profile, domain=domain, cache=cache, calls=many,
+        hide_launches=not isinstance(captured, str),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("costs", COSTS, ids=str)
+def test_each_domain_is_recovered_from_scripted_costs(
+    costs: tuple[float, ...], cache: Cache
+) -> None:
+    """Within 2 %, whatever takes longer, the host or the device; and none is another."""
+    host, work, gap, cold = costs
+    on_device = work + (cold if cache == "cold" else 0.0)
+    truth = {
+        "call": host + on_device + gap,
+        "device": on_device + gap,
+        "kernels": on_device,
+        "throughput": on_device + gap,
+    }
+    for domain in DOMAINS:
+        timing = in_domain(launching(*costs), domain, cache)
+        assert timing.median == pytest.approx(truth[domain], rel=0.02), domain
+        assert not timing.flagged
+        assert "launch-bound" not in timing.tags
+
+
+@pytest.mark.parametrize("costs", COSTS, ids=str)
+def test_what_cannot_be_captured_is_as_fast_as_the_slower_of_host_and_device(
+    costs: tuple[float, ...],
+) -> None:
+    host, work, gap, _ = costs
+    timing = in_domain(launching(*costs, capturable=False), "throughput", "warm")
+    # Of eight calls, either the first launch or the last work is not hidden by the others.
+    slower, other = max(host, work + gap), min(host, work + gap)
+    assert slower <= timing.median <= slower + other / 8 + 1e-9
+
+
+def test_without_a_spin_the_device_would_be_charged_for_launching() -> None:
+    """The law above can fail: events around an unhidden launch tell the host's time."""
+    host, work, gap, _ = COSTS[1]
+    device = launching(*COSTS[1])
+    sampler = Sampler(device, "device")
+    assert sampler.launch_bound
+    assert sampler.sample(device.call)[0] > host > 10 * (work + gap)
+
+
+def test_a_call_that_waits_for_its_results_is_launch_bound() -> None:
+    """No spin hides what the host does after it waited: the time is kept, with a tag."""
+    device = launching(*COSTS[0])
+
+    def call() -> None:
+        device.call()
+        device.synchronize()
+        device.call()
+
+    timing = time_call(call, device, PATIENT, domain="device", cache="warm")
+    assert timing.tags == ["launch-bound"]
+    assert timing.median > sum(COSTS[0][:3])
+
+
+def test_a_cpu_is_timed_by_calls_alone() -> None:
+    device = SimulatedDevice(steady(0.01))
+    assert default_domain(device) == "call"
+    assert default_domain(launching(*COSTS[0])) == "device"
+    assert asked_domains(device, ["all"]) == (("call", "warm"),)
+    assert asked_domains(launching(*COSTS[0]), ["device"]) == (("device", "warm"),)
+    assert len(asked_domains(launching(*COSTS[0]), ["all"])) == 7
+    with pytest.raises(UserError, match="nothing is timed but call"):
+        asked_domains(device, ["kernels"])
+    with pytest.raises(UserError, match="Did you mean 'device'"):
+        asked_domains(device, ["devise"])
+
+
+# Clocks
+
+
+def waking(seconds: float) -> float:
+    """A clock that needs a second and a half to be at full speed."""
+    return min(1.0, 0.4 + 0.4 * seconds)
+
+
+def test_it_warms_up_until_the_clock_is_stable() -> None:
+    device = SimulatedDevice(steady(0.01), speed=waking)
+    timing = times(device, PATIENT)
+    assert timing.clock == pytest.approx(1e9, rel=0.02)
+    assert timing.median == pytest.approx(0.01, rel=0.02)
+
+
+def test_it_does_not_wait_for_ever_for_a_stable_clock() -> None:
+    chance = random.Random(0)
+    device = SimulatedDevice(steady(0.01), speed=lambda _: chance.uniform(0.5, 1.0))
+    times(device, Profile("p", warm_up=0.0, longest=0.1, longest_settling=0.3))
+    spent = device.log.index("flush") // 2  # a call and a wait each
+    assert spent <= 0.3 / 0.01 + 1
+
+
+def dropping(low: float, since: float, lasting: float, every: float) -> Callable[[float], float]:
+    """A clock that falls to `low` for so long, again and again."""
+    return lambda t: low if t >= since and (t - since) % every < lasting else 1.0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
+def test_a_drop_of_the_clock_neither_empties_nor_biases_a_result(share: float) -> None:
+    """30 % slower, for a part of the time or, from some sample on, for ever."""
+    speed = dropping(0.7, since=0.15, lasting=share, every=1.0)
+    device = SimulatedDevice(noisy(0, 0.01), speed=lambda t: speed(t / 100))
+    timing = times(device, Profile("p", warm_up=0.0, longest=100.0, fewest=2))
+    assert timing.samples
+    assert timing.median == pytest.approx(1, rel=0.01)
+    assert timing.flagged
+    assert {flag for _, flag, _ in timing.flagged} == {"throttled"}
+    assert len(timing.flagged) <= QUOTA
+    assert not timing.throttled
+    # Nothing is dropped: what was taken is either a sample or flagged, and each place is told.
+    places = [place for place, _, _ in timing.flagged]
+    assert len(set(places)) == len(places)
+    assert max(places) < len(places) + len(timing.samples)
+    assert max(timing.samples) < 1.1
+
+
+def test_unflagged_such_a_drop_would_bias_the_result() -> None:
+    """The law above can fail: the same device, whose clock nobody can read."""
+    speed = dropping(0.7, since=0.15, lasting=0.9, every=1.0)
+    device = SimulatedDevice(noisy(0, 0.01), speed=lambda t: speed(t / 100))
+    device.clocks = lambda: None  # type: ignore[method-assign]
+    timing = times(device, Profile("p", warm_up=0.0, longest=100.0, fewest=2))
+    assert timing.median > 1.3
+
+
+def test_a_case_that_is_slow_from_its_first_call_is_held_against_the_runs_clock() -> None:
+    """All of its samples count, because there are no others, and it is untrusted."""
+    device = SimulatedDevice(steady(0.01), speed=lambda t: 1.0 if t < 1 else 0.7)
+    profile = Profile("p", warm_up=0.0, longest=0.5)
+    assert not times(device, profile).throttled
+    device.call()
+    while device.now() < 1:
+        device.call()
+    timing = times(device, profile)
+    assert timing.throttled
+    assert timing.samples == [seconds for _, _, seconds in timing.flagged]
+    assert timing.stop_reason == "quota of repeats"

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from fwpbench.harness.device import DEVICES, best_device
 from fwpbench.harness.device_lock import Locked
+from fwpbench.harness.domains import asked_domains
 from fwpbench.harness.engine import Executor, InProcess, Log, Several
 from fwpbench.harness.isolation import Isolated
 from fwpbench.harness.pool import Pool
@@ -135,6 +136,12 @@ def with_data(
     known = dict.fromkeys(name for suite in suites.values() for name in suite.data)
     check_data(asked, list(known), data_dir)
     return replace(here, profile=replace(here.profile, data=asked), data_dir=data_dir)
+
+
+def with_domains(here: Setting, names: Iterable[str]) -> Setting:
+    """The same, with domains to be timed besides the default; in the full profile, all."""
+    asked = list(names) or (["all"] if here.profile.name == "full" else [])
+    return replace(here, profile=replace(here.profile, domains=asked_domains(here.device, asked)))
 
 
 def make_setting(
