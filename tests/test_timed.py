@@ -58,9 +58,10 @@ def setting(ran: list[Kernel], capturable: bool = True) -> Setting:
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
-    """No gate, small batches, and peaks that nobody reaches: other tests are about these."""
+    """No gate, small batches, no replay, peaks that nobody reaches: other tests are about these."""
     monkeypatch.setattr(timed, "wrong", lambda *_: None)
     monkeypatch.setattr(timed, "BATCH", 5)
+    monkeypatch.setattr(timed, "remembered", lambda *_: None)
     monkeypatch.setattr(timed, "peaks_of_run", PeaksOfRun(lambda *_: Peaks(1e18, 1e18, 1e18)))
 
 
