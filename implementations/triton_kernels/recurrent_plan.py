@@ -111,7 +111,7 @@ def largest_state(problem: Problem) -> int:
     """Backward there are two of it, and rows as wide as φ beside it."""
     if not problem.backward:
         return LARGEST_CLIPPED
-    wide = problem.D > 128 or problem.phi not in MAPS
+    wide = problem.D > 128
     return LARGEST_CLIPPED // (4 if wide else 2)
 
 
