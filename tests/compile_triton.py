@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from fwpbench.implementations.triton_kernels.backward import (
 )
 from fwpbench.implementations.triton_kernels.forward import fwp_chunk_forward
 from fwpbench.implementations.triton_kernels.plan import Plan, is_wide, plan
-from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_fwm_backward
+from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_recurrent_backward
 from fwpbench.implementations.triton_kernels.recurrent_forward import fwp_recurrent_forward
 from fwpbench.implementations.triton_kernels.recurrent_plan import (
     RecurrentPlan,
@@ -82,7 +81,7 @@ def kernels(problem: Problem) -> Iterator[tuple[Any, Plan | RecurrentPlan]]:
         p = recurrent_plan(problem)
         yield fwp_recurrent_forward, p
         if problem.backward:
-            yield fwp_fwm_backward, replace(p, backward=True)
+            yield fwp_recurrent_backward, recurrent_plan(problem, backward=True)
         return
     wide = is_wide(problem)
     forward = plan(problem, keeps=problem.backward)
@@ -111,7 +110,8 @@ def argument(name: str, problem: Problem, tiles: int) -> Any:
     part = 1 << 20
     # C: in the recurrent kernels, the tokens between two kept states.
     sizes = {"T": problem.tokens, "H": problem.H, "C": 32}
-    sizes |= dict.fromkeys(("part", "part_gate", "part_z", "part_dz"), part)
+    parts = ("part", "part_alpha", "part_gate", "part_z", "part_dz")
+    sizes |= dict.fromkeys(parts, part)
     if name in sizes:
         return sizes[name]
     in_parts = name in ("dq", "dk") and tiles > 1

@@ -38,10 +38,7 @@ def gradient(
     dP, x, rows, live, dx, projection, K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr,
     BD: tl.constexpr, MAP: tl.constexpr, SCALE: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """Stores the gradient of x at `rows` of `dx`, where that of norm(φ(x)) is dP [C, BD].
-
-    DOT, of the products that gather DPFP's, may be `row` where C = 1: without a product.
-    """
+    """Stores the gradient of x at `rows` of `dx`, where that of norm(φ(x)) is dP [C, BD]."""
     d = tl.arange(0, BD)
     taken = shift(x, rows, live, projection, K, D, BK, BD, MAP)
     phi = mapped(x, rows, live, d, taken, projection, K, D, BK, BD, MAP)
@@ -75,7 +72,7 @@ def mapped(
     """φ(x) at the features d [BD]."""
     if MAP == "dpfp":
         i, j = _pair(d, K)
-        phi = _rectified(x, rows, live, i, K) * _rectified(x, rows, live, j, K)
+        phi = rectified(x, rows, live, i, K) * rectified(x, rows, live, j, K)
     elif MAP == "favor" or MAP == "favor-queries" or MAP == "favor-published":
         u = _projected(x, rows, live, d, projection, K, D, BK, MAP)
         if MAP == "favor-queries" and D <= BD:
@@ -102,23 +99,20 @@ def through_map(
     dphi = tl.where(live[:, None] & (d < D)[None, :], dphi, 0.0)
     if MAP == "dpfp":
         i, j = _pair(d, K)
-        a, b = _rectified(x, rows, live, i, K), _rectified(x, rows, live, j, K)
+        a, b = rectified(x, rows, live, i, K), rectified(x, rows, live, j, K)
         da = tl.where(a > 0, dphi * b, 0.0) * tl.where(i < K, 1.0, -1.0)[None, :]
         db = tl.where(b > 0, dphi * a, 0.0) * tl.where(j < K, 1.0, -1.0)[None, :]
-        if DOT == "row":
-            dx_tile = _gathered(da, db, n, K, D)
-        else:
-            # Every entry of x takes part in 4ν features: a product with ones where it does. They
-            # are exact in any precision, so only da and db are rounded, to tf32 if not ieee.
-            onto_i = tl.where((i % K)[:, None] == n[None, :], 1.0, 0.0)
-            onto_j = tl.where((j % K)[:, None] == n[None, :], 1.0, 0.0)
-            dx_tile = product(da, onto_i, "ieee" if DOT == "ieee" else "tf32")
-            dx_tile += product(db, onto_j, "ieee" if DOT == "ieee" else "tf32")
+        # Every entry of x takes part in 4ν features: a product with ones where it does. They are
+        # exact in any precision, so only da and db are rounded, to tf32 if not ieee.
+        onto_i = tl.where((i % K)[:, None] == n[None, :], 1.0, 0.0)
+        onto_j = tl.where((j % K)[:, None] == n[None, :], 1.0, 0.0)
+        dx_tile = product(da, onto_i, "ieee" if DOT == "ieee" else "tf32")
+        dx_tile += product(db, onto_j, "ieee" if DOT == "ieee" else "tf32")
     elif MAP == "favor" or MAP == "favor-queries" or MAP == "favor-published":
         # dy = g Ω'ᵀ − y Σg with g = dφ ⊙ φ, the gradient of the exponents
         g = dphi * phi
-        omega = tl.trans(_directions(projection, n, d, K, D))
-        t = _temperature(K, MAP)
+        omega = tl.trans(directions(projection, n, d, K, D))
+        t = temperature(K, MAP)
         dx_tile = product(g, omega, "ieee" if DOT == "ieee" else "tf32") * t
         dx_tile -= loaded(x, rows, live, n, K) * (tl.sum(g, 1) * (t * t))[:, None]
     elif MAP == "identity":
@@ -166,21 +160,7 @@ def _pair(d, K: tl.constexpr):
 
 
 @triton.jit
-def _gathered(da, db, n, K: tl.constexpr, D: tl.constexpr):
-    """Of one token, [1, D]: da where x is the first of a pair, and db where it is the second."""
-    n = tl.minimum(n, K - 1)[None, :]
-    dx = tl.zeros(n.shape, tl.float32)
-    # Half a roll at a time: unrolled, this spilled registers.
-    for half in range(0, D // K):
-        m = n + half % 2 * K
-        block = half // 2
-        dx += tl.gather(da, block * 2 * K + m, 1)
-        dx += tl.gather(db, block * 2 * K + (m + block + 1) % (2 * K), 1)
-    return dx
-
-
-@triton.jit
-def _rectified(x, rows, live, i, K: tl.constexpr):
+def rectified(x, rows, live, i, K: tl.constexpr):
     """r = [relu(x); relu(−x)] at i."""
     u = loaded(x, rows, live, tl.where(i < K, i, i - K), K)
     return tl.maximum(tl.where((i < K)[None, :], u, -u), 0.0)
@@ -194,7 +174,7 @@ def shift(
     """What FAVOR takes off the exponents of a token; a tile of all features finds its maximum."""
     taken = tl.zeros((rows.shape[0],), tl.float32)
     if MAP == "favor" or MAP == "favor-published":
-        y = loaded(x, rows, live, tl.arange(0, BK), K) * _temperature(K, MAP)
+        y = loaded(x, rows, live, tl.arange(0, BK), K) * temperature(K, MAP)
         taken = tl.sum(y * y, 1) / 2 + _log(D) / 2
     elif MAP == "favor-queries" and D > BD:
         for first in tl.range(0, D, BD, disable_licm=True):
@@ -214,19 +194,36 @@ def _projected(
     exact: tl.constexpr = "ieee" if x.dtype.element_ty == tl.float32 else "tf32x3"
     u = tl.zeros((rows.shape[0], d.shape[0]), tl.float32)
     # In steps: all at once spilled. Two at least: of one, the compiler makes no loop, and spilled.
-    for first in range(0, 32 if K < 32 else K, 16):
-        n = first + tl.arange(0, 16)
-        omega = _directions(projection, n, d, K, D)
+    step: tl.constexpr = row_step(d.shape[0]) if rows.shape[0] == 1 else 16
+    for first in range(0, last(32 if K < 32 else K, rows), step):
+        n = first + tl.arange(0, step)
+        omega = directions(projection, n, d, K, D)
         part = loaded(x, rows, live, n, K)
         if rows.shape[0] == 1:  # too few rows for a product
             u += tl.sum(tl.trans(part) * omega, 0)[None, :]
         else:
             u += product(part, omega, exact)
-    return u * _temperature(K, MAP)
+    return u * temperature(K, MAP)
+
+
+@triton.constexpr_function
+def row_step(BD):
+    """Rows of [Ω, −Ω] at a time for one token: no sides of products, so fewer than 16 may do."""
+    return max(1, min(2048 // BD, 16))
 
 
 @triton.jit
-def _directions(projection, n, d, K: tl.constexpr, D: tl.constexpr):
+def last(size: tl.constexpr, rows):
+    """`size`; for one token so that the compiler does not know it: of few steps it made no loop and
+    loaded all of Ω first, which spilled."""
+    end = size
+    if rows.shape[0] == 1:
+        end = tl.where(tl.max(rows, 0) >= 0, size, 0)
+    return end
+
+
+@triton.jit
+def directions(projection, n, d, K: tl.constexpr, D: tl.constexpr):
     """[Ω, −Ω] at rows n and columns d."""
     M: tl.constexpr = D // 2
     inside = (n < K)[:, None] & (d < D)[None, :]
@@ -235,7 +232,7 @@ def _directions(projection, n, d, K: tl.constexpr, D: tl.constexpr):
 
 
 @triton.constexpr_function
-def _temperature(K, MAP):
+def temperature(K, MAP):
     return 1.0 if MAP == "favor-published" else K**-0.25
 
 

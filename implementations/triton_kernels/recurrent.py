@@ -1,4 +1,4 @@
-"""The recurrent kernels: what they give out, and their launches; gradients of fwm only."""
+"""The recurrent kernels: what they give out, and their launches."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fwpbench.implementations.triton_kernels.launch import Given, Shapes, launch
-from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_fwm_backward
+from fwpbench.implementations.triton_kernels.launch import Given, Shapes, added, launch, parts
+from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_recurrent_backward
 from fwpbench.implementations.triton_kernels.recurrent_forward import fwp_recurrent_forward
 from fwpbench.implementations.triton_kernels.recurrent_plan import recurrent_plan, tokens_between
 from fwpbench.operators.problem import Problem
 
 
 def shapes(problem: Problem, keeps: bool) -> Shapes:
-    """o, S and z; then, for the gradients of fwm, where it clipped and a state every C tokens."""
+    """o, S and z; then, for the gradients, a state every C tokens and where fwm clipped."""
     p, B, T, H = recurrent_plan(problem), problem.B, problem.tokens, problem.H
+    chunks, normalized = -(-T // tokens_between(T)), p.NORMALIZER != "none"
     found: Shapes = {}
     if p.READS:
         found["o"] = (B, T, H, p.V), problem.torch_dtype
-    if p.STATE_OUT:
-        found["S"] = (B, H, p.D, p.V), torch.float32
-    if p.STATE_OUT and p.NORMALIZER != "none":
-        found["z"] = (B, H, p.D), torch.float32
-    if keeps and p.CLIPS:
-        found["clips"] = (B, T, H), torch.float32
-        found["kept"] = (B, H, -(-T // tokens_between(T)), p.D, p.V), torch.float32
-    return found
+    numbers: dict[str, tuple[bool, tuple[int, ...]]] = {
+        "S": (p.STATE_OUT, (B, H, p.D, p.V)),
+        "z": (p.STATE_OUT and normalized, (B, H, p.D)),
+        "clips": (keeps and p.CLIPS, (B, T, H)),
+        "kept": (keeps, (B, H, chunks, p.D, p.V)),
+        "kept_z": (keeps and normalized, (B, H, chunks, p.D)),
+    }
+    return found | {name: (shape, torch.float32) for name, (is_, shape) in numbers.items() if is_}
 
 
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
@@ -36,7 +37,8 @@ def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
     launch(
         fwp_recurrent_forward, p, v,
         q, k, v, alpha, beta, projection, mask, S, z,
-        *map(out.get, ("o", "clips", "kept", "S", "z")), T, problem.H, tokens_between(T),
+        *map(out.get, ("o", "clips", "kept", "kept_z", "S", "z")),
+        T, problem.H, tokens_between(T),
     )  # fmt: skip
 
 
@@ -48,18 +50,28 @@ def backward(
     dS_out: Tensor | None,
     dz_out: Tensor | None,
 ) -> dict[str, Tensor | None]:
-    if "kept" not in out:
-        raise NotImplementedError("the recurrent kernels have the gradients of fwm only")
-    q, k, v, _, beta, projection, S, _, mask = given
-    assert beta is not None
-    p = replace(recurrent_plan(problem), KEEPS=True, backward=True)
+    q, k, v, alpha, beta, projection, S, z, mask = given
+    p, B, H = recurrent_plan(problem, backward=True), problem.B, problem.H
     T, C = problem.tokens, tokens_between(problem.tokens)
-    scratch = v.new_empty(problem.B, problem.H, C, p.D, p.V, dtype=torch.float32)
-    dq, dS = (None if x is None else torch.empty_like(x) for x in (q, S))
-    dk, dv, dbeta = torch.empty_like(k), torch.empty_like(v), torch.empty_like(beta)
+    scratch = v.new_empty(B, H, C, p.D, p.V, dtype=torch.float32)
+    room = v.new_empty(p.tiles, B, H, p.D, dtype=torch.float32)
+    scratch_z = None
+    if p.NORMALIZER != "none":
+        scratch_z = v.new_empty(p.tiles, B, H, C, p.D, dtype=torch.float32)
+    dq, dk, dalpha, dbeta, dz = (parts(x, p.tiles) for x in (q, k, alpha, beta, z))
+    dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
     launch(
-        fwp_fwm_backward, p, v,
-        q, k, v, beta, projection, mask, out["clips"], out["kept"], scratch, do, dS_out,
-        dq, dk, dv, dbeta, dS, T, problem.H, C,
+        fwp_recurrent_backward, p, v,
+        q, k, v, alpha, beta, projection, mask, *map(out.get, ("clips", "kept", "kept_z")),
+        scratch, scratch_z, room, do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz, T, H, C,
+        k.numel(), 0 if alpha is None else alpha.numel(), B * T * H, B * H * p.D,
     )  # fmt: skip
-    return {"q": dq, "k": dk, "v": dv, "beta": dbeta, "S": dS}
+    return {
+        "q": added(dq, q),
+        "k": added(dk, k),
+        "v": dv,
+        "alpha": added(dalpha, alpha),
+        "beta": added(dbeta, beta),
+        "S": dS,
+        "z": added(dz, z),
+    }

@@ -43,12 +43,12 @@ TOKEN_BY_TOKEN = ("gla", "kda", "fwm")
 
 
 def is_recurrent(problem: Problem) -> bool:
-    """Whether the recurrent kernel takes it: one token, a rule without kernels of whole chunks, and
-    forward what those have no form for: masks and writing alone."""
+    """Whether the recurrent kernels take it: one token, a rule without kernels of whole chunks, and
+    what those have no form for: masks and writing alone."""
     p = problem
     if p.direction == "decode" or p.rule in TOKEN_BY_TOKEN:
         return True
-    if p.rule not in RULES or p.dtype not in DOTS or p.backward or not p.causal:
+    if p.rule not in RULES or p.dtype not in DOTS or not p.causal:
         return False
     return p.masked or not p.reads
 
@@ -97,7 +97,8 @@ class RecurrentPlan:
         return {"num_warps": min(max(numbers // 1024, 4), 8), "num_stages": 1, "maxnreg": 255}
 
 
-#: Numbers of a state tile at most, where value columns may be shared out (16 columns at least).
+#: Numbers of a state tile at most, where value columns may be shared out: 16 at least forward, and
+#: backward, where there are two of it, as few as fit.
 TILE = 4096
 LARGEST_D = 1024
 #: Numbers of a state that is clipped, which lies in one block. Of what was compiled for sm_90, the
@@ -109,11 +110,12 @@ def largest_state(problem: Problem) -> int:
     """Backward there are two of it, and rows as wide as φ beside it."""
     if not problem.backward:
         return LARGEST_CLIPPED
-    wide = problem.D > 128 or problem.phi not in MAPS
+    wide = problem.D > 128
     return LARGEST_CLIPPED // (4 if wide else 2)
 
 
-def recurrent_plan(problem: Problem) -> RecurrentPlan:
+def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan:
+    """Of the forward kernel or of the backward one."""
     p = problem
     scale, divides = NORMS[p.norm]
     BD, BV = power_of_two(p.D), power_of_two(p.V)
@@ -123,7 +125,7 @@ def recurrent_plan(problem: Problem) -> RecurrentPlan:
         V=p.V,
         D=p.D,
         BK=power_of_two(p.K),
-        BV=BV if law.CLIPS else min(BV, max(TILE // BD, 16)),
+        BV=BV if law.CLIPS else min(BV, max(TILE // BD, 1 if backward else 16)),
         BD=BD,
         MAP=kind(p.phi),
         QUERY_MAP=query_map(p),
@@ -135,6 +137,7 @@ def recurrent_plan(problem: Problem) -> RecurrentPlan:
         KEEPS=p.backward,
         STATE_IN=p.state_in,
         STATE_OUT=p.state_out,
+        backward=backward,
     )
 
 
@@ -149,14 +152,10 @@ def cannot(problem: Problem) -> str | None:
         return f"its recurrent kernel has the rules {', '.join(LAWS)}, not {p.rule}"
     if kind(p.phi) not in MAPS + FAMILIES:
         return f"its kernels have {', '.join(MAPS)}, {'-N, '.join(FAMILIES)}-N, not {p.phi}"
-    if p.backward and kind(p.phi).startswith("favor"):
-        return f"its recurrent kernels have no gradient of {p.phi}"
     if p.norm not in NORMS:
         return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
     if p.dtype not in DOTS:
         return f"its kernels have {', '.join(DOTS)}, not {p.dtype}: they add up in float32"
-    if p.backward and not LAWS[p.rule].CLIPS:
-        return f"its recurrent kernels have the gradients of fwm so far, not those of {p.rule}"
     if p.D > LARGEST_D:
         return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
     size = power_of_two(p.D) * power_of_two(p.V)
