@@ -20,7 +20,7 @@ from fwpbench.harness.run_folder import RunWriter
 from fwpbench.harness.statuses import SKIPPED, STATUSES
 from fwpbench.harness.suite import Answer, Setting, Suite
 from fwpbench.implementations import IMPLEMENTATIONS
-from fwpbench.implementations.base import Implementation
+from fwpbench.implementations.base import Implementation, Unsupported
 from fwpbench.operators.errors import unknown
 
 if TYPE_CHECKING:
@@ -206,6 +206,8 @@ def _ask(
         return implementation, _declared(task, suite, answer)
     except (KeyboardInterrupt, GeneratorExit):
         raise
+    except Unsupported as error:
+        return implementation, Answer("unsupported", _sentence(error))
     # Whatever an implementation raises is its result, sys.exit() too.
     except BaseException as error:
         if _out_of_memory(error):

@@ -21,14 +21,19 @@ class Output(NamedTuple):
     state: State | None
 
 
+class Unsupported(Exception):
+    """What an implementation cannot do and only a launch shows. Its words are the reason."""
+
+
 @dataclass(frozen=True)
 class Implementation:
     """One way of computing problems: `run(problem, inputs) -> Output`.
 
     Two functions say in one sentence what stands in the way, or return None: `missing()` for this
     machine, `cannot(problem)` for this problem. Both are asked before every run, so there is no
-    silent fallback and nothing fails for a reason that was known beforehand. `run` is
-    differentiable in everything of `inputs` that requires a gradient.
+    silent fallback and nothing fails for a reason that was known beforehand. What only a launch
+    shows, `run` raises as `Unsupported`. It is differentiable in everything of `inputs` that
+    requires a gradient.
     """
 
     run: Callable[[Problem, Inputs], Output]

@@ -29,6 +29,7 @@ from fwpbench.implementations.triton_kernels.backward import (
     fwp_sum_backward_q,
 )
 from fwpbench.implementations.triton_kernels.forward import fwp_chunk_forward
+from fwpbench.implementations.triton_kernels.layouts import lay_out_for
 from fwpbench.implementations.triton_kernels.plan import Plan, is_wide, plan
 from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_recurrent_backward
 from fwpbench.implementations.triton_kernels.recurrent_forward import fwp_recurrent_forward
@@ -137,6 +138,7 @@ def resources(binary: bytes) -> dict[str, int]:
 
 def main(arch: str, *problems: str) -> None:
     driver.set_active(Driver(int(arch)))
+    lay_out_for(int(arch))
     for text in problems:
         problem = Problem.parse(text)
         for kernel, p in kernels(problem):
@@ -149,6 +151,7 @@ def main(arch: str, *problems: str) -> None:
                 **resources(binary.asm["cubin"]),
                 "shared": binary.metadata.shared,
                 "wgmma": len(re.findall(r"wgmma\.mma_async", binary.asm["ptx"])),
+                "tcgen05": len(re.findall(r"tcgen05\.mma", binary.asm["ptx"])),
                 "mma": len(re.findall(r"\bmma\.sync", binary.asm["ptx"])),
                 "seconds": round(time.perf_counter() - start, 2),
             }

@@ -21,7 +21,7 @@ from fwpbench.harness.records import LONGEST_LINE, PROTOCOL, Measurement, Record
 from fwpbench.harness.run_folder import RunWriter, read_run
 from fwpbench.harness.statuses import STATUSES
 from fwpbench.harness.suite import Answer, Case, Metric, Setting, Suite
-from fwpbench.implementations.base import Implementation, Output
+from fwpbench.implementations.base import Implementation, Output, Unsupported
 from fwpbench.implementations.reference import run as run_law
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.inputs import Inputs
@@ -75,6 +75,7 @@ RAISES = {
     "no memory for C++": (RuntimeError("std::bad_alloc"), "out-of-memory", "std::bad_alloc"),
     "out of memory": (MemoryError("all of it"), "out-of-memory", "all of it"),
     "out of GPU memory": (torch.OutOfMemoryError("CUDA"), "out-of-memory", "CUDA"),
+    "what only a launch shows": (Unsupported("99 of 64 KiB"), "unsupported", "99 of 64 KiB"),
     "endless recursion": (RecursionError("deep"), "runtime-error", "RecursionError: deep"),
 }
 WRONG = {

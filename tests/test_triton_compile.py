@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from fwpbench.implementations.triton_kernels.plan import RULES
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.problem import Problem
 
 ROOT = Path(__file__).parent.parent
-#: Every layout of plan.BLOCKS and plan.WIDE_BLOCKS, every rule, map, scale and way to divide.
+#: Every layout of layouts.BLOCKS and plan.WIDE_BLOCKS, every rule, map, scale and way to divide.
 #: Forward alone has other chunks than before a backward.
 BOTH = (
     "rule=sum phi=elu+1 norm=attention K=64 V=64 dtype=bf16",
@@ -120,12 +121,34 @@ RECURRENT = [
 ]
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-def test_nothing_is_spilled_on_sm_90(capsys):
-    assert [case for case in CASES + RECURRENT if cannot(Problem.parse(case))] == []
+#: One of each rule for the other architectures, in both directions where it has them.
+ELSEWHERE = [
+    f"{case} B=2 T=1024 H=16 direction={direction} state=in+out"
+    for direction, cases in {
+        "forward+backward": (
+            "rule=sum phi=elu+1 norm=attention K=64 V=64 dtype=bf16",
+            "rule=decay phi=relu norm=l2 K=64 V=64 dtype=fp32",
+            "rule=gated phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
+            "rule=delta phi=elu+1 norm=sum K=16 V=16 dtype=bf16",
+            "rule=gated-delta phi=dpfp-1 norm=sum K=8 V=64 dtype=fp32",
+            "rule=fwm phi=tanh norm=none K=16 V=16 dtype=bf16",
+        ),
+        "forward": (
+            "rule=gla phi=dpfp-2 norm=sum+attention K=60 V=64 dtype=bf16",
+            "rule=kda phi=elu+1 norm=sum K=64 V=128 dtype=fp16",
+        ),
+    }.items()
+    for case in cases
+]
+with_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+
+
+def compiled(arch: int, cases: list[str], capsys: pytest.CaptureFixture[str]) -> list[dict]:
+    """What the compiler says of every kernel of the cases; printed too."""
+    assert [case for case in cases if cannot(Problem.parse(case))] == []
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.compile_triton", "90", *CASES, *RECURRENT],
+        [sys.executable, "-m", "tests.compile_triton", str(arch), *cases],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -137,14 +160,39 @@ def test_nothing_is_spilled_on_sm_90(capsys):
     with capsys.disabled():
         for k in kernels:
             print(
-                f"\n{k['kernel']:21} {k['problem'].split(' B=')[0]}: {k['registers']} registers, "
-                f"{k['stack']} bytes of stack, {k['shared']} of shared memory, "
-                f"{k['wgmma']} wgmma, {k['mma']} mma.sync, {k['seconds']} s",
+                f"\nsm_{arch} {k['kernel']:21} {k['problem'].split(' B=')[0]}: {k['registers']} "
+                f"registers, {k['stack']} bytes of stack, {k['shared']} of shared memory, "
+                f"{k['wgmma']} wgmma, {k['tcgen05']} tcgen05, {k['mma']} mma.sync, "
+                f"{k['seconds']} s",
                 end="",
             )
+    return kernels
+
+
+def spilled(kernels: list[dict]) -> list[dict]:
+    return [k for k in kernels if k["stack"]]
+
+
+def without_products(kernels: list[dict], cases: list[str]) -> list[dict]:
+    """ieee products take no tensor cores, one token has no products; every other does."""
+    low = [k for k in kernels if k["problem"] in cases and "dtype=fp32" not in k["problem"]]
+    return [k for k in low if not k["wgmma"] + k["tcgen05"] + k["mma"]]
+
+
+@with_triton
+def test_nothing_is_spilled_on_sm_90(capsys):
+    kernels = compiled(90, CASES + RECURRENT, capsys)
     backward = [case for case in RECURRENT if Problem.parse(case).backward]
     assert len(kernels) == 3 * len(BOTH) + len(FORWARD) + len(RECURRENT) + len(backward)
-    assert [k for k in kernels if k["stack"]] == []
-    # ieee products take no tensor cores, one token has no products; every other does.
-    low = [k for k in kernels if k["problem"] in CASES and "dtype=fp32" not in k["problem"]]
-    assert [k for k in low if not k["wgmma"] + k["mma"]] == []
+    assert spilled(kernels) == []
+    assert without_products(kernels, CASES) == []
+
+
+@with_triton
+@pytest.mark.parametrize("arch", [80, 100, 120])
+def test_one_of_each_rule_spills_nothing_on_other_architectures(arch, capsys):
+    kernels = compiled(arch, ELSEWHERE, capsys)
+    assert {k["problem"] for k in kernels} == set(ELSEWHERE)
+    assert spilled(kernels) == []
+    chunked = [case for case in ELSEWHERE if Problem.parse(case).rule in RULES]
+    assert without_products(kernels, chunked) == []

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from fwpbench.implementations.base import Output
 from fwpbench.implementations.triton_kernels import chunks, recurrent, wide
+from fwpbench.implementations.triton_kernels.fit import in_blocks_that_fit
 from fwpbench.implementations.triton_kernels.launch import Given, Shapes, contiguous
 from fwpbench.implementations.triton_kernels.plan import is_wide
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
@@ -70,7 +71,8 @@ _names = _constant(lambda problem, keeps: list(shapes(problem, keeps)))
 
 def forward(problem: str, keeps: bool, *given: Tensor | None) -> list[Tensor]:
     p, out = _problem(problem), _room(problem, keeps, *given)
-    kernels_of(p).forward(p, Given(*map(contiguous, given)), out)
+    given_ = Given(*map(contiguous, given))
+    in_blocks_that_fit(kernels_of(p).forward, p, given_, out, keeps=keeps)
     return list(out.values())
 
 
@@ -91,7 +93,9 @@ def backward(problem: str, *tensors: Any) -> list[Tensor]:
     for name in cotangents.keys() & out.keys():
         if cotangents[name] is None:
             cotangents[name] = torch.zeros_like(out[name])
-    gradients = kernels_of(p).backward(p, given, out, *map(contiguous, cotangents.values()))
+    gradients = in_blocks_that_fit(
+        kernels_of(p).backward, p, given, out, *map(contiguous, cotangents.values()), backward=True
+    )
     return [gradients[name] for name in _differentiable(given)]
 
 

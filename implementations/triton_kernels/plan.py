@@ -1,9 +1,10 @@
-"""How a problem is laid out in blocks: fixed per width of φ, dtype and direction."""
+"""A problem's kernels: their constants, and how they are laid out in blocks (layouts.py)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fwpbench.implementations.triton_kernels.layouts import IN_REGISTERS, arch, blocks, like, widths
 from fwpbench.operators.problem import Problem
 
 #: φ by name, as the kernels know them; of a family, which of it is said by its D.
@@ -29,48 +30,6 @@ RULES = {
 DOTS = {"fp32": "ieee", "bf16": "bf16", "fp16": "tf32"}
 #: What solves for the delta rule's A: float32, in three products where there are tensor cores.
 SOLVES = {"fp32": "ieee", "bf16": "tf32x3", "fp16": "tf32x3"}
-#: Tokens a chunk, value columns a block at most, and warps, for φ up to a width: of what was
-#: compiled for sm_90, a large one without spilled registers (tests/test_triton_compile.py). What is
-#: not here spilled in all that was tried.
-Blocks = dict[str, dict[int, tuple[int, int, int]]]
-SUM: Blocks = {
-    "fp32": {64: (16, 16, 8)},
-    "bf16": {64: (64, 64, 8), 128: (32, 64, 8), 256: (16, 16, 8)},
-    "fp16": {64: (16, 16, 8), 128: (16, 16, 8)},
-}
-SUM_BACKWARD: Blocks = {
-    "fp32": {64: (16, 16, 8)},
-    "bf16": {64: (32, 32, 8), 128: (16, 32, 8), 256: (16, 16, 8)},
-    "fp16": {64: (16, 16, 8), 128: (16, 16, 8)},
-}
-DECAY: Blocks = {
-    "fp32": {64: (16, 16, 8)},
-    "bf16": {64: (32, 64, 8), 128: (16, 64, 8)},
-    "fp16": {64: (16, 32, 8)},
-}
-DECAY_BACKWARD: Blocks = {
-    "fp32": {64: (16, 32, 8)},
-    "bf16": {64: (16, 64, 8), 128: (16, 32, 8)},
-    "fp16": {64: (16, 32, 8)},
-}
-DELTA: Blocks = {
-    "fp32": {32: (16, 16, 8)},
-    "bf16": {64: (32, 64, 8), 128: (16, 64, 8)},
-    "fp16": {64: (16, 32, 8)},
-}
-DELTA_BACKWARD: Blocks = {
-    "fp32": {32: (16, 16, 8)},
-    "bf16": {64: (16, 64, 8), 128: (16, 16, 8)},
-    "fp16": {64: (16, 16, 8)},
-}
-#: Forward and backward.
-BLOCKS = {
-    "sum": (SUM, SUM_BACKWARD),
-    "decay": (DECAY, DECAY_BACKWARD),
-    "gated": (DECAY, DECAY_BACKWARD),
-    "delta": (DELTA, DELTA_BACKWARD),
-    "gated-delta": (DELTA, DELTA_BACKWARD),
-}
 #: The widest φ of DPFP and FAVOR, whose features have more to do with a token than one of its
 #: entries: DPFP's gradient multiplies by two tiles [BD, BK] of ones.
 LARGEST_FAMILY = 128
@@ -110,7 +69,7 @@ def largest_narrow(problem: Problem) -> int:
     """The widest φ whose state a block can hold in registers both ways, for what goes forward may
     have to go back."""
     p = problem
-    widest = min(max(blocks[p.dtype]) for blocks in BLOCKS[p.rule])
+    widest = min(widths(p.rule, p.dtype))
     if p.phi in MAPS:
         return widest
     if p.dtype == "fp32":
@@ -121,7 +80,11 @@ def largest_narrow(problem: Problem) -> int:
 
 def is_wide(problem: Problem) -> bool:
     """Whether φ is done in tiles, its state in memory."""
-    return largest_narrow(problem) < problem.D
+    largest = largest_narrow(problem)
+    if problem.rule == "sum":
+        of_map, of_family = IN_REGISTERS.get(like(arch()), (LARGEST_D, LARGEST_D))
+        largest = min(largest, of_map if problem.phi in MAPS else of_family)
+    return largest < problem.D
 
 
 def wide_blocks(problem: Problem) -> WideBlocks:
@@ -165,6 +128,7 @@ class Plan:
     DOT: str
     SOLVE: str
     warps: int
+    registers: int | None
 
     @property
     def tiles(self) -> int:
@@ -174,7 +138,17 @@ class Plan:
     @property
     def options(self) -> dict[str, int]:
         """Chunks loaded ahead would need as many registers again."""
-        return {"num_warps": self.warps, "num_stages": 1}
+        options = {"num_warps": self.warps, "num_stages": 1}
+        return options if self.registers is None else options | {"maxnreg": self.registers}
+
+
+#: What of a problem's plan is another size than in its layout, and which (fit.py, tuning.py).
+REPLACED: dict[tuple[Problem, bool, bool], dict[str, int]] = {}
+
+
+def key(problem: Problem, backward: bool, keeps: bool) -> tuple[Problem, bool, bool]:
+    # Without decay or correction the gradients need no state but the first and the last.
+    return problem, backward, keeps and problem.rule != "sum"
 
 
 def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Plan:
@@ -183,27 +157,26 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
     A forward kernel that `keeps` what the backward ones need has chunks as long as theirs.
     """
     p = problem
+    which = key(p, backward, keeps)
+    *_, keeps = which
     scale, divides = NORMS[p.norm]
     decays, gated, corrects = RULES[p.rule]
-    # Without decay or correction the gradients need no state but the first and the last.
-    keeps = keeps and p.rule != "sum"
     MAP, BK, BD = kind(p.phi), power_of_two(p.K), power_of_two(p.D)
     if is_wide(p):
         wide_forward, wide_backward = wide_blocks(p)[p.dtype]
         largest_BD, C, most, warps = wide_backward if backward else wide_forward
-        BD = min(BD, largest_BD)
+        BD, registers = min(BD, largest_BD), None
         if keeps:
             C = wide_backward[1]
         # The gradient of x is gathered in registers, [C, BK]; narrower than BD, it spilled.
         C, BK = min(C, 4096 // BK), max(BK, BD)
     else:
-        forward_blocks, backward_blocks = (_blocks(at[p.dtype], BD) for at in BLOCKS[p.rule])
-        C, most, warps = backward_blocks if backward else forward_blocks
+        C, most, warps, registers = blocks(p.rule, p.dtype, BD, backward=backward)
         if keeps:
-            C = backward_blocks[0]
+            C = blocks(p.rule, p.dtype, BD, backward=True).C
         if MAP == "dpfp":
             BK = max(BK, _narrowest_K(p, BD))
-    return Plan(
+    found = Plan(
         K=p.K,
         V=p.V,
         D=p.D,
@@ -225,7 +198,9 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         DOT=DOTS[p.dtype],
         SOLVE=SOLVES[p.dtype],
         warps=warps,
+        registers=registers,
     )
+    return replace(found, **REPLACED[which]) if which in REPLACED else found
 
 
 def _narrowest_K(problem: Problem, BD: int) -> int:
@@ -233,10 +208,6 @@ def _narrowest_K(problem: Problem, BD: int) -> int:
     if problem.rule == "sum":
         return BD // 4
     return min(BD, 64) if problem.dtype == "fp32" else 64
-
-
-def _blocks(by_width: dict[int, tuple[int, int, int]], BD: int) -> tuple[int, int, int]:
-    return by_width[min(width for width in by_width if width >= BD)]
 
 
 def power_of_two(size: int) -> int:
