@@ -146,11 +146,15 @@ class Plan:
     DOT: str
     SOLVE: str
     warps: int
+    #: What forward.py says of segments, and of what another kernel prepares for it.
+    COLUMNS: int
+    ALONE: bool = False
+    PREPARED: bool = False
 
     @property
     def tiles(self) -> int:
-        """How many blocks share the value columns of a head."""
-        return -(-self.V // self.BV)
+        """How many blocks share the columns of a state."""
+        return -(-self.COLUMNS // self.BV)
 
     @property
     def wide(self) -> bool:
@@ -207,6 +211,7 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         DOT=DOTS[p.dtype],
         SOLVE=SOLVES[p.dtype],
         warps=warps,
+        COLUMNS=p.V,
     )
 
 
