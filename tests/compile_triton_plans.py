@@ -30,7 +30,11 @@ def launched(problem: Problem, plan: str) -> list[tuple[Any, Any, list[Any]]]:
     inputs = make_inputs(problem.replace(B=1, T=2, H=1), seed=0)
     p = problem
     S = torch.empty(p.B, p.H, p.D, p.V, device="meta") if p.state_in else None
-    z = torch.empty(p.B, p.H, p.D, device="meta") if p.state_in and inputs.state.z is not None else None
+    z = (
+        torch.empty(p.B, p.H, p.D, device="meta")
+        if p.state_in and inputs.state.z is not None
+        else None
+    )
     q, k = (torch.empty(p.B, p.T, p.H, p.K, dtype=p.torch_dtype, device="meta") for _ in "qk")
     v = torch.empty(p.B, p.T, p.H, p.V, dtype=p.torch_dtype, device="meta")
     gates = {name: torch.empty(p.B, p.T, p.H, device="meta") for name in inputs.gates}
@@ -42,7 +46,11 @@ def launched(problem: Problem, plan: str) -> list[tuple[Any, Any, list[Any]]]:
         found.setdefault((kernel.fn.__name__, constants), (kernel, constants, list(arguments)))
 
     named = (str(problem), plan)
-    with patch.object(chunks, "launch", launch), patch.object(scan, "launch", launch), patch.object(prepared, "launch", launch):
+    with (
+        patch.object(chunks, "launch", launch),
+        patch.object(scan, "launch", launch),
+        patch.object(prepared, "launch", launch),
+    ):
         results = operator.forward(*named, problem.backward, *given)
         if problem.backward:
             operator.backward(*named, *given, results, torch.empty_like(v), None, None)

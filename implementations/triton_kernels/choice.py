@@ -16,9 +16,18 @@ from fwpbench.operators.problem import Problem
 #: Of an H200, which interpreted kernels stand for.
 MULTIPROCESSORS = 132
 #: A segment is a multiple of it, and every chunk divides it.
-SEGMENT = 256
+SEGMENT = 512
 #: Fewer chunks are done before two more launches would have paid.
 FEWEST_CHUNKS = 4
+
+
+def multiprocessors(device: str) -> int:
+    """Of a CUDA device; interpreted kernels stand for an H200."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return MULTIPROCESSORS
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def chosen_plan(problem: Problem, multiprocessors: int = MULTIPROCESSORS) -> str:
@@ -32,13 +41,17 @@ def chosen_plan(problem: Problem, multiprocessors: int = MULTIPROCESSORS) -> str
         return "recurrent"
     if is_wide(problem):
         return "wide"
-    p = plan(problem, keeps=problem.backward)
-    at_once = multiprocessors // (problem.B * problem.H * p.tiles)
-    sweeps = 2 + (p.D / p.V if p.CORRECTS else 0)
-    segments = min(at_once, -(-problem.T // SEGMENT))
+    forward, longest = (
+        plan(problem, keeps=problem.backward),
+        plan(problem, backward=problem.backward),
+    )
+    heads, T = problem.B * problem.H, problem.T
+    segments = min(multiprocessors // (heads * longest.tiles), -(-T // SEGMENT))
+    sweeps = 2 + (longest.D / longest.V if longest.CORRECTS else 0)
     if segments >= 2 * sweeps:
-        return f"segmented-{_multiple(-(-problem.T // segments), SEGMENT)}"
-    if p.CORRECTS and at_once > 1 and problem.T >= FEWEST_CHUNKS * p.C:
+        return f"segmented-{_multiple(-(-T // segments), SEGMENT)}"
+    idle = 2 * heads * forward.tiles <= multiprocessors
+    if forward.CORRECTS and idle and T >= FEWEST_CHUNKS * forward.C:
         return "prepared"
     return "fused"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,8 @@ from fwpbench.implementations.triton_kernels.reverse_sweep import (
 )
 from fwpbench.operators.problem import Problem
 
-#: By name; for the state of many segments, or parts of a gradient, with axes of their own.
-Tensors = dict[str, Tensor | None]
+#: By name; of segments, and of parts of a gradient, with an axis of their own.
+Tensors = Mapping[str, Tensor | None]
 
 
 def shapes(problem: Problem, keeps: bool) -> Shapes:
@@ -39,7 +41,7 @@ def shapes(problem: Problem, keeps: bool) -> Shapes:
 
 
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
-    sweep(plan(problem, keeps="S_kept" in out), problem, given, dict(out))
+    sweep(plan(problem, keeps="S_kept" in out), problem, given, out)
 
 
 def backward(
@@ -54,10 +56,9 @@ def backward(
     found = gradient_room(p, given)
     dS, dz = None if given.S is None else torch.empty_like(given.S), parts(given.z, p.tiles)
     queries(p, problem, given, out, do, found)
-    reverse_sweep(
-        p, problem, given, out, do, found | {"S_out": dS_out, "z_out": dz_out, "S": dS, "z": dz}
-    )
-    return gradients(found, given) | {"S": dS, "z": added(dz, given.z)}
+    into = {**found, "S_out": dS_out, "z_out": dz_out, "S": dS, "z": dz}
+    reverse_sweep(p, problem, given, out, do, into)
+    return {**gradients(found, given), "S": dS, "z": added(dz, given.z)}
 
 
 def sweep(p: Plan, problem: Problem, given: Given, out: Tensors, tokens: int | None = None) -> None:
@@ -86,14 +87,14 @@ def gradient_room(p: Plan, given: Given) -> Tensors:
 
 def gradients(room: Tensors, given: Given) -> Tensors:
     names = ("q", "k", "alpha", "beta")
-    return {"v": room["v"]} | {name: added(room[name], getattr(given, name)) for name in names}
+    return {"v": room["v"], **{name: added(room[name], getattr(given, name)) for name in names}}
 
 
 def queries(
     p: Plan,
     problem: Problem,
     given: Given,
-    out: dict[str, Tensor],
+    out: Mapping[str, Tensor],
     do: Tensor,
     room: Tensors,
     tokens: int | None = None,
@@ -122,7 +123,7 @@ def reverse_sweep(
     p: Plan,
     problem: Problem,
     given: Given,
-    out: dict[str, Tensor],
+    out: Mapping[str, Tensor],
     do: Tensor,
     room: Tensors,
     tokens: int | None = None,
@@ -133,19 +134,19 @@ def reverse_sweep(
     segments = -(-problem.T // tokens)
     ends = (problem.T, problem.H, tokens, k.numel())
     part_gate, part_z = k.numel() // p.K, problem.B * problem.H * segments * p.D
-    results = map(out.get, ("o", "y"))
+    kept, results = ("S_kept", "z_kept", "A_kept"), ("o", "y")
+    before, after = ("S", "z"), ("S_out", "z_out")
     if "S_kept" not in out:
-        names = ("S_out", "z_out", "k", "v", "S", "z")
         launch(
             fwp_sum_backward_kv, p, v,
-            q, k, v, projection, *results, do, *map(room.get, names), *ends, part_z,
+            q, k, v, projection, *map(out.get, results), do,
+            *map(room.get, (*after, "k", "v", *before)), *ends, part_z,
             chunks=segments,
         )  # fmt: skip
         return
-    names = ("S_out", "z_out", "k", "v", "alpha", "beta", "S", "z")
     launch(
         fwp_chunk_backward_kv, p, v,
-        q, k, v, alpha, beta, projection, *map(out.get, ("S_kept", "z_kept", "A_kept")), *results,
-        do, *map(room.get, names), *ends, part_gate, part_z,
+        q, k, v, alpha, beta, projection, *map(out.get, kept + results), do,
+        *map(room.get, (*after, "k", "v", "alpha", "beta", *before)), *ends, part_gate, part_z,
         chunks=segments,
     )  # fmt: skip

@@ -8,10 +8,10 @@ Rules that do not correct what they find have U = V or βV; without decay Γ = 1
 the delta rule and a norm that divides, 1 / (z·k + ε), where z is the sum of keys.
 (fwpbench.operators.chunk_form: Yang et al. 2024b, section 3.)
 
-A segment is L tokens, all of them for the plan `fused`. It begins from the state in S_in; or ALONE,
-reading nothing, from 0, and then gives what it adds to a state, and as `passed` the decay of what it
-finds there. With a rule that corrects the latter is a matrix: of COLUMNS, those beyond V have values
-of 0 and begin as the identity. PREPARED: A and the scores come from memory (prepare.py).
+A segment is L tokens, for the plan `fused` all of them. It begins from the state in S_in; or ALONE,
+reading nothing, from 0, and then gives what it adds to a state and, as `passed`, by what it decays
+the one that it finds. With a rule that corrects that is a matrix: of COLUMNS, those beyond V have
+values of 0 and begin as the identity. PREPARED: A and the scores come from memory (prepare.py).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The kernels as one differentiable call; and as an operator of torch, for torch.compile.
 
-A problem goes in as its sentence, its plan (choice.py) by name, and tensors come out as a list: o,
-S and z where the problem has them, then what a backward pass needs. Their shapes follow from the
-two names alone, so that the fake forms, which torch traces with, and the real ones share them. Compiled code calls the operator
-`fwpbench::triton`. Eager code calls the same two functions without it: torch's dispatcher would
-take longer than a short launch, and the gate could not see into it.
+A problem goes in as its sentence and its plan (choice.py) by name; tensors come out as a list: o, S
+and z where the problem has them, then what a backward pass needs. Their shapes follow from the two
+alone, so that the fake forms, which torch traces with, and the real ones share them. Compiled code
+calls the operator `fwpbench::triton`. Eager code calls the same two functions without it: torch's
+dispatcher would take longer than a short launch, and the gate could not see into it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from fwpbench.implementations.base import Output
 from fwpbench.implementations.triton_kernels import chunks, prepared, recurrent, wide
-from fwpbench.implementations.triton_kernels.choice import MULTIPROCESSORS, chosen_plan
+from fwpbench.implementations.triton_kernels.choice import chosen_plan, multiprocessors
 from fwpbench.implementations.triton_kernels.launch import Given, Shapes, contiguous
 from fwpbench.implementations.triton_kernels.segmented import Segmented
 from fwpbench.operators.inputs import Inputs
@@ -45,17 +45,10 @@ def run(problem: Problem, inputs: Inputs, plan: str | None = None) -> Output:
     given = Given(inputs.q, inputs.k, inputs.v, alpha, beta, inputs.projection, S, z, inputs.mask)
     keeps = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given)
     call: Any = triton_operator if torch.compiler.is_compiling() else Eager.apply
-    plan = plan or _chosen(str(problem), str(inputs.v.device))
+    plan = plan or _plan_of(str(problem), str(inputs.v.device))
     results = call(str(problem), plan, keeps, *given)
     got = dict(zip(_names(str(problem), plan, keeps), results, strict=True))
     return Output(got.get("o"), State(got["S"], got.get("z")) if problem.state_out else None)
-
-
-def multiprocessors(device: str) -> int:
-    """Of a CUDA device; interpreted kernels stand for an H200."""
-    if torch.device(device).type != "cuda":
-        return MULTIPROCESSORS
-    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def kernels_of(plan: str) -> Any:
@@ -74,16 +67,14 @@ def shapes(problem: str, plan: str, keeps: bool) -> Shapes:
     return found
 
 
-#: Compiled code cannot look into a cache. (torch has no types for this.)
-_constant: Any = torch.compiler.assume_constant_result
-
-
-@_constant
 @lru_cache(maxsize=1024)
 def _chosen(problem: str, device: str) -> str:
     return chosen_plan(_problem(problem), multiprocessors(device))
 
 
+#: Compiled code cannot look into a cache. (torch has no types for this.)
+_constant: Any = torch.compiler.assume_constant_result
+_plan_of = _constant(lambda problem, device: _chosen(problem, device))
 _names = _constant(lambda problem, plan, keeps: list(shapes(problem, plan, keeps)))
 
 

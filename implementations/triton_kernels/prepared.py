@@ -35,7 +35,7 @@ def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
         z_begin = v.new_empty(shape, dtype=torch.float32)
         keys_before(p, problem, given, p.C, z_begin, None)
     launch(
-        fwp_chunk_prepare, replace(p, COLUMNS=1), v,
+        fwp_chunk_prepare, replace(p, COLUMNS=1, warps=4), v,
         q, k, alpha, beta, projection, z_begin, A, scores, T, H,
         chunks=-(-T // p.C),
     )  # fmt: skip

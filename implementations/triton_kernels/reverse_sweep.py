@@ -243,6 +243,6 @@ def fwp_chunk_backward_kv(
                 tl.store(dbeta + rows, db, mask=live)
     if STATE_IN:
         tl.store(dS_in + segment * D * V + at_S, dS, mask=in_S)
-        if DIVIDES:
+        if DIVIDES and dz_in is not None:
             at_z = tile.to(tl.int64) * part_z + segment * D + d
             tl.store(dz_in + at_z, dz, mask=d < D)

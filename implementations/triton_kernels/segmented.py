@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fwpbench.implementations.triton_kernels import chunks
 from fwpbench.implementations.triton_kernels.chunks import Tensors
-from fwpbench.implementations.triton_kernels.launch import Given, Shapes, added
+from fwpbench.implementations.triton_kernels.launch import Given, Shapes
 from fwpbench.implementations.triton_kernels.plan import plan
 from fwpbench.implementations.triton_kernels.scan import keys_before, scan
 from fwpbench.operators.problem import Problem
@@ -70,7 +70,7 @@ class Segmented:
             scan(p, v, of["z_added"], of["z_begin"], given.z, out.get("z"), passed=passed)
         begun = given._replace(S=of["S_begin"], z=of.get("z_begin"))
         p = replace(p, STATE_IN=True, STATE_OUT=False)
-        chunks.sweep(p, problem, begun, dict(out), self.tokens)
+        chunks.sweep(p, problem, begun, out, self.tokens)
 
     def backward(
         self,
@@ -92,24 +92,25 @@ class Segmented:
             return v.new_empty(*parts, *rooms[name], dtype=torch.float32)
 
         S, z = room("S_begin"), room("z_begin", p.tiles)
+        assert S is not None
         dS, dz = (None if x is None else torch.empty_like(x) for x in (given.S, given.z))
         M, passed = out.get("added") if p.CORRECTS else None, out.get("passed")
+        call = (problem, given, out, do)
         alone = replace(p, ALONE=True, STATE_IN=True, STATE_OUT=False)
-        chunks.reverse_sweep(alone, problem, given, out, do, {"S": S, "z": z}, self.tokens)
-        assert S is not None
-        S_end = torch.empty_like(S)
+        into: Tensors = {"S": S, "z": None if p.CORRECTS else z}
+        chunks.reverse_sweep(alone, *call, into, self.tokens)
+        S_end, z_end = torch.empty_like(S), None
         scan(p, v, S, S_end, dS_out, dS, M=M, passed=passed, backwards=True)
-        z_end = None
         if z is not None:
             z_end = torch.zeros_like(z[0])
             if p.CORRECTS:
-                # What a key adds to dz depends on dS, through what it found divided by z.
-                alone, after = replace(alone, STATE_OUT=True), {"S_out": S_end, "z_out": z_end}
-                chunks.reverse_sweep(
-                    alone, problem, given, out, do, after | {"S": S, "z": z}, self.tokens
-                )
+                # What a key adds to dz depends on dS, through what it found divided by z: one more
+                # sweep, whose gradients the last one overwrites. Without them, this spilled.
+                into = {**found, "S_out": S_end, "z_out": z_end, "S": S, "z": z}
+                whole = replace(p, STATE_IN=True, STATE_OUT=True)
+                chunks.reverse_sweep(whole, *call, into, self.tokens)
             scan(p, v, z.sum(0), z_end, dz_out, dz, passed=passed, backwards=True)
-        p = replace(p, STATE_IN=False, STATE_OUT=True)
-        room_ = found | {"S_out": S_end, "z_out": z_end}
-        chunks.reverse_sweep(p, problem, given, out, do, room_, self.tokens)
-        return chunks.gradients(found, given) | {"S": dS, "z": dz}
+        into = {**found, "S_out": S_end, "z_out": z_end}
+        last = replace(p, STATE_IN=False, STATE_OUT=True)
+        chunks.reverse_sweep(last, *call, into, self.tokens)
+        return {**chunks.gradients(found, given), "S": dS, "z": dz}
