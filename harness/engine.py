@@ -189,7 +189,7 @@ def make_record(
 def _ask(
     task: Task, suite: Suite, setting: Setting, log: Log | None
 ) -> tuple[Implementation | None, Answer]:
-    implementation = None
+    implementation, detail = None, {}
     try:
         try:
             implementation = IMPLEMENTATIONS[task.implementation]
@@ -201,9 +201,13 @@ def _ask(
             return implementation, Answer("unsupported", reason)
         if (reason := task.case.excluded.get(task.implementation)) is not None:
             return implementation, Answer("unsupported", reason)
+        # Before it is asked: of one that fails, too, it matters what it chose.
+        if words := implementation.chosen(task.case.problem, setting.device.kind):
+            detail = {"chosen": words}
         answer = suite.answer(task.case, implementation, replace(setting, task=task.key))
         setting.device.synchronize()  # what it left under way, and how that ends, is its own
-        return implementation, _declared(task, suite, answer)
+        answer = _declared(task, suite, answer)
+        return implementation, replace(answer, detail={**detail, **answer.detail})
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except Unsupported as error:
@@ -211,11 +215,12 @@ def _ask(
     # Whatever an implementation raises is its result, sys.exit() too.
     except BaseException as error:
         if _out_of_memory(error):
-            return implementation, Answer("out-of-memory", _sentence(error))
+            return implementation, Answer("out-of-memory", _sentence(error), detail=detail)
         if log is not None:
             log(task, traceback.format_exc())
         status = "illegal-access" if _illegal_access(error) else "runtime-error"
-        return implementation, Answer(status, f"{type(error).__name__}: {_sentence(error)}")
+        reason = f"{type(error).__name__}: {_sentence(error)}"
+        return implementation, Answer(status, reason, detail=detail)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -44,6 +44,8 @@ class Implementation:
     origin: Literal["in-tree", "third-party"] = "in-tree"
     #: A regular expression that the names of its GPU kernels match; "" where it has none.
     kernels: str = ""
+    #: What it chose for a problem on a device, in words for the record; "" where it never chooses.
+    chosen: Callable[[Problem, str], str] = lambda problem, device: ""
 
     def refuses(self, problem: Problem, device: str = "cpu") -> str | None:
         """Why it will not run this here, or None."""

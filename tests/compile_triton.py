@@ -110,7 +110,7 @@ def compiled(kernel: Any, problem: Problem, p: Plan | RecurrentPlan) -> Any:
 def argument(name: str, problem: Problem, tiles: int) -> Any:
     part = 1 << 20
     # C: in the recurrent kernels, the tokens between two kept states.
-    sizes = {"T": problem.tokens, "H": problem.H, "C": 32}
+    sizes = {"T": problem.tokens, "H": problem.H, "L": problem.tokens, "C": 32}
     parts = ("part", "part_alpha", "part_gate", "part_z", "part_dz")
     sizes |= dict.fromkeys(parts, part)
     if name in sizes:

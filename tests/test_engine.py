@@ -108,6 +108,9 @@ THINGS = {
     "broken cannot": made(run_law, cannot=broken_sentence),
     "greedy": made(lambda *_: torch.empty(2**58)),
     "interrupted": made(raises(KeyboardInterrupt())),
+    "choosing": made(run_law, chosen=lambda problem, device: f"T={problem.T} on {device}"),
+    "choosing badly": made(raises(ValueError("too wide")), chosen=lambda *_: "wide"),
+    "broken choice": made(run_law, chosen=broken_sentence),
 }
 
 
@@ -263,6 +266,14 @@ def test_what_a_suite_answers_is_in_the_record() -> None:
     assert (record.metrics, record.detail) == ({"time": number(2.0)}, {"b": 1})
     assert from_line(to_line(record)).samples == {"time": [2.0, None]}
     assert record.seconds >= 0
+
+
+def test_what_an_implementation_chose_is_in_the_record() -> None:
+    assert asked("choosing").detail["chosen"] == f"T={PROBLEM.T} on cpu"
+    assert "chosen" not in asked("right").detail
+    failed = asked("choosing badly")
+    assert (failed.status, failed.detail) == ("runtime-error", {"chosen": "wide"})
+    assert "no driver" in asked("broken choice").reason
 
 
 # Plans

@@ -166,6 +166,10 @@ def test_several_devices_are_told_apart() -> None:
         assert "Imaginary GPU (made up)" in seen("two devices").said(section)
 
 
+def test_a_time_comes_with_what_was_chosen_for_it() -> None:
+    assert "chunks of 64" in seen("everything").said("speed")
+
+
 def test_scaling_says_how_time_grows() -> None:
     """The exponent and its interval, where the made-up times have intervals at six lengths."""
     said = seen("everything").said("scaling")

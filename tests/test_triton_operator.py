@@ -24,14 +24,27 @@ pytestmark = pytest.mark.skipif(
 )
 truths = Truths()
 
-#: One for each module of kernels, with every kind of input.
+#: One for each module of kernels, with every kind of input. The last one's plan is `prepared`.
 PROBLEMS = {
     "two sweeps": (Operator("sum", "elu+1", "attention"), {}),
     "kept states": (Operator("gated-delta", "favor-8", "sum"), {}),
     "kept normalisers": (Operator("gated", "dpfp-1", "attention"), {"K": 5}),
     "in tiles": (Operator("sum", "dpfp-3", "sum+attention"), {"K": 16}),
     "token by token": (Operator("fwm", "tanh", "none"), {"masked": True}),
+    "first prepared": (Operator("delta", "elu+1", "attention"), {"T": 65}),
 }
+#: By problem, all that take it.
+PLANS = [
+    ("two sweeps", "fused"),
+    ("two sweeps", "segmented-16"),
+    ("kept states", "fused"),
+    ("kept normalisers", "fused"),
+    ("kept normalisers", "segmented-16"),
+    ("in tiles", "wide"),
+    ("token by token", "recurrent"),
+    ("first prepared", "prepared"),
+    ("first prepared", "segmented-16"),
+]
 
 
 def problem_named(name: str, **changes) -> Problem:
@@ -55,18 +68,19 @@ def given_to(problem: Problem, *, differentiable: bool = True):
     return Given(**leaves, projection=inputs.projection, mask=inputs.mask)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_torch_finds_nothing_wrong_with_it(name):
+@pytest.mark.parametrize(("name", "plan"), PLANS)
+def test_torch_finds_nothing_wrong_with_it(name, plan):
     from fwpbench.implementations.triton_kernels import operator
 
-    problem = problem_named(name)
+    problem = problem_named(name, T=5)
+    named = str(problem), plan
     given = given_to(problem)
-    torch.library.opcheck(operator.triton_operator, (str(problem), True, *given))
+    torch.library.opcheck(operator.triton_operator, (*named, True, *given))
     plain = given_to(problem, differentiable=False)
-    results = operator.triton_operator(str(problem), True, *plain)
-    like = dict(zip(operator.shapes(str(problem), True), results, strict=True))
+    results = operator.triton_operator(*named, True, *plain)
+    like = dict(zip(operator.shapes(*named, True), results, strict=True))
     cotangents = (like.get(each) for each in ("o", "S", "z"))
-    arguments = (str(problem), *plain, results, *cotangents)
+    arguments = (*named, *plain, results, *cotangents)
     torch.library.opcheck(operator.triton_gradients, arguments)
 
 
@@ -91,6 +105,6 @@ def test_compiled_code_has_the_same_results_and_gradients():
 def test_without_gradients_nothing_is_kept():
     from fwpbench.implementations.triton_kernels import operator
 
-    problem = str(problem_named("kept states"))
-    assert operator.shapes(problem, False).keys() == {"o", "S"}
-    assert operator.shapes(problem, True).keys() == {"o", "S", "S_kept", "A_kept"}
+    named = str(problem_named("kept states")), "fused"
+    assert operator.shapes(*named, False).keys() == {"o", "S"}
+    assert operator.shapes(*named, True).keys() == {"o", "S", "S_kept", "A_kept"}

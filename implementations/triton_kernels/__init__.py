@@ -1,10 +1,11 @@
 """Fused Triton kernels: φ, the normalisation and the state of a head inside one block.
 
 Whole chunks, for the rules sum, decay, gated, delta and gated-delta: one launch forward and two
-backward. Token by token: decoding by every rule with a fast-weight state, and fwm, gla and kda over
-time; of these fwm with gradients. Nothing as wide as φ is written to memory except states: the one
-that goes out, those that a backward pass needs (one a chunk, for a rule that decays or corrects;
-one for every √T tokens of fwm), and that of a φ too wide for registers, whose kernels (wide_….py)
+backward, or some more where few heads would leave the GPU idle (choice.py). Token by token:
+decoding by every rule with a fast-weight state, and fwm, gla and kda over time; of these fwm with
+gradients. Nothing as wide as φ is written to memory except states: the one that goes out, those
+that a backward pass needs (one a chunk, for a rule that decays or corrects; one for every √T tokens
+of fwm), those between segments, and that of a φ too wide for registers, whose kernels (wide_….py)
 read and write it tile by tile. The same source runs on a CPU under TRITON_INTERPRET=1, slowly, for
 tests. No GPU has run it yet: it is checked by Triton's interpreter, which does not round to tf32,
 and by compiling for sm_90 (`make interpret`), and no speed is claimed.
@@ -41,6 +42,12 @@ def run(problem: Problem, inputs: Inputs) -> Output:
     return run(problem, inputs)
 
 
+def chosen(problem: Problem, device: str) -> str:
+    from fwpbench.implementations.triton_kernels.choice import described, multiprocessors
+
+    return described(problem, multiprocessors(device))
+
+
 IMPLEMENTATION = Implementation(
     run,
     "fused Triton kernels, φ and normalisation inside",
@@ -48,4 +55,5 @@ IMPLEMENTATION = Implementation(
     cannot=cannot,
     devices=("cpu", "cuda") if INTERPRETED else ("cuda",),
     kernels="^fwp_",
+    chosen=chosen,
 )

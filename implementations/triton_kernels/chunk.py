@@ -13,6 +13,14 @@ from fwpbench.implementations.triton_kernels.products import product
 
 
 @triton.jit
+def place_of(n, T, L):
+    """Of segment n, all of a head one after the other: the head, and from where to where it is."""
+    segments = (T + L - 1) // L
+    first = (n % segments).to(tl.int32) * L
+    return n // segments, first, tl.minimum(first + L, T)
+
+
+@triton.jit
 def decay_of(alpha, beta, rows, live, GATED: tl.constexpr):
     """α [C] as given, or 1 − β for the rule gated; 1 where a row is not `live`."""
     if GATED:

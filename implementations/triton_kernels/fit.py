@@ -12,7 +12,7 @@ from typing import Any
 from triton.runtime.errors import OutOfResources
 
 from fwpbench.implementations.base import Unsupported
-from fwpbench.implementations.triton_kernels.plan import REPLACED, Plan, key, plan
+from fwpbench.implementations.triton_kernels.plan import REPLACED, Plan, is_wide, key, plan
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
 from fwpbench.operators.problem import Problem
 
@@ -51,7 +51,7 @@ def smaller(problem: Problem, now: Plan, *, keeps: bool) -> Iterator[Plan]:
     sides = ["BV"]
     if problem.rule == "sum" or not keeps:
         sides.append("C")
-    if now.wide:
+    if is_wide(problem):
         sides.append("BD")
     while True:
         side = max(sides, key=lambda side: getattr(now, side))

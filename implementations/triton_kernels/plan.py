@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fwpbench.implementations.triton_kernels.layouts import IN_REGISTERS, arch, blocks, like, widths
 from fwpbench.operators.problem import Problem
@@ -129,11 +130,15 @@ class Plan:
     SOLVE: str
     warps: int
     registers: int | None
+    #: What forward.py says of segments, and of what another kernel prepares for it.
+    COLUMNS: int
+    ALONE: bool = False
+    PREPARED: bool = False
 
     @property
     def tiles(self) -> int:
-        """How many blocks share the value columns of a head."""
-        return -(-self.V // self.BV)
+        """How many blocks share the columns of a state."""
+        return -(-self.COLUMNS // self.BV)
 
     @property
     def options(self) -> dict[str, int]:
@@ -143,7 +148,7 @@ class Plan:
 
 
 #: What of a problem's plan is another size than in its layout, and which (fit.py, tuning.py).
-REPLACED: dict[tuple[Problem, bool, bool], dict[str, int]] = {}
+REPLACED: dict[tuple[Problem, bool, bool], dict[str, Any]] = {}
 
 
 def key(problem: Problem, backward: bool, keeps: bool) -> tuple[Problem, bool, bool]:
@@ -199,6 +204,7 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         SOLVE=SOLVES[p.dtype],
         warps=warps,
         registers=registers,
+        COLUMNS=p.V,
     )
     return replace(found, **REPLACED[which]) if which in REPLACED else found
 

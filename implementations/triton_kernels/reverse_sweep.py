@@ -14,7 +14,8 @@ With M the gradient of Γ, and Γ's borders for the state that enters and the st
     dα_t = Σ_{i ≥ t > j} Γ[i, t] Γ[t−1, j] M[i, j]
 which divides by no α, so α may be 0. As in backward.py all is linear in the value columns; and the
 queries' part needs nothing of later chunks, so one kernel does all chunks at once, and the other
-sweeps from the last to the first. Both in one needed twice the registers.
+sweeps from the last to the first. Both in one needed twice the registers. Segments of L tokens are
+as in forward.py: ALONE, the sweep gives what a segment adds to dS and dz, and no gradient.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from fwpbench.implementations.triton_kernels.chunk import (
     found_in_chunk,
     found_in_state,
     last_of,
+    place_of,
     through_decay,
 )
 from fwpbench.implementations.triton_kernels.features import features, gradient
@@ -104,39 +106,40 @@ def fwp_chunk_backward_q(
 @triton.jit
 def fwp_chunk_backward_kv(
     q, k, v, alpha, beta, projection, S_kept, z_kept, A_kept, o, y, do, dS_out, dz_out,
-    dk, dv, dalpha, dbeta, dS_in, dz_in, T, H, part, part_gate, part_z,
+    dk, dv, dalpha, dbeta, dS_in, dz_in, T, H, L, part, part_gate, part_z,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
     MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
     DECAYS: tl.constexpr, GATED: tl.constexpr, CORRECTS: tl.constexpr,
-    STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, DOT: tl.constexpr,
+    STATE_IN: tl.constexpr, STATE_OUT: tl.constexpr, ALONE: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    bh, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    segment, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    bh, first, end = place_of(segment, T, L)
     c, d, e = tl.arange(0, C), tl.arange(0, BD), tile * BV + tl.arange(0, BV)
-    dk += tile.to(tl.int64) * part
-    if DECAYS:
-        dalpha += tile.to(tl.int64) * part_gate
-    if GATED or CORRECTS:
-        dbeta += tile.to(tl.int64) * part_gate
+    if not ALONE:
+        dk += tile.to(tl.int64) * part
+        if DECAYS:
+            dalpha += tile.to(tl.int64) * part_gate
+        if GATED or CORRECTS:
+            dbeta += tile.to(tl.int64) * part_gate
     at_S = d[:, None] * V + e[None, :]
     in_S = (d < D)[:, None] & (e < V)[None, :]
     lower, below = c[:, None] >= c[None, :], c[:, None] > c[None, :]
     dS = tl.zeros((BD, BV), tl.float32)
     dz = tl.zeros((BD,), tl.float32)
     if STATE_OUT:
-        dS = tl.load(dS_out + bh * D * V + at_S, mask=in_S, other=0.0)
+        dS = tl.load(dS_out + segment * D * V + at_S, mask=in_S, other=0.0)
         if DIVIDES:
             # What comes in from outside is no tile's part, so the first takes it.
-            dz = tl.load(dz_out + bh * D + d, mask=(d < D) & (tile == 0), other=0.0)
-    chunks = (T + C - 1) // C
+            dz = tl.load(dz_out + segment * D + d, mask=(d < D) & (tile == 0), other=0.0)
+    chunks = (end - first + C - 1) // C
     for n in tl.range(0, chunks, disable_licm=True):
-        chunk = chunks - 1 - n
-        t = chunk * C
+        t = first + (chunks - 1 - n) * C
         live = t + c < T
         rows = (bh // H * T + t + c) * H + bh % H
         at_v = rows[:, None] * V + e[None, :]
         in_v = live[:, None] & (e < V)[None, :]
-        at = bh * chunks + chunk
+        at = bh * ((T + C - 1) // C) + t // C
         S = tl.load(S_kept + at * D * V + at_S, mask=in_S, other=0.0)
         z = tl.zeros((BD,), tl.float32)
         if DIVIDES:
@@ -231,13 +234,15 @@ def fwp_chunk_backward_kv(
                 dz += tl.sum(dseen[:, None] * P, 0)
             dP += product(dfound, tl.trans(S), DOT) + product(dgram + tl.trans(dgram), P, DOT)
             dS += product(tl.trans(P), dfound, DOT)
-        tl.store(dv + at_v, cast(dV, dv.dtype.element_ty), mask=in_v)
-        gradient(dP, k, rows, live, dk, projection, K, D, BK, BD, MAP, SCALE, DOT)
-        if DECAYS:
-            tl.store(dalpha + rows, da, mask=live)
-        if GATED or CORRECTS:
-            tl.store(dbeta + rows, db, mask=live)
+        if not ALONE:
+            tl.store(dv + at_v, cast(dV, dv.dtype.element_ty), mask=in_v)
+            gradient(dP, k, rows, live, dk, projection, K, D, BK, BD, MAP, SCALE, DOT)
+            if DECAYS:
+                tl.store(dalpha + rows, da, mask=live)
+            if GATED or CORRECTS:
+                tl.store(dbeta + rows, db, mask=live)
     if STATE_IN:
-        tl.store(dS_in + bh * D * V + at_S, dS, mask=in_S)
-        if DIVIDES:
-            tl.store(dz_in + tile.to(tl.int64) * part_z + bh * D + d, dz, mask=d < D)
+        tl.store(dS_in + segment * D * V + at_S, dS, mask=in_S)
+        if DIVIDES and dz_in is not None:
+            at_z = tile.to(tl.int64) * part_z + segment * D + d
+            tl.store(dz_in + at_z, dz, mask=d < D)

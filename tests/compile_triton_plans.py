@@ -1,0 +1,86 @@
+"""Compiles what a plan launches for a GPU that is not there, as compile_triton does: JSON lines.
+
+    python -m tests.compile_triton_plans 90 'segmented-1024 rule=sum phi=… …' …
+
+The launches are those of the implementation itself, on tensors without memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from triton.runtime import driver
+from triton.runtime.jit import MockTensor
+
+from fwpbench.implementations.triton_kernels import chunks, operator, prepared, scan
+from fwpbench.implementations.triton_kernels.launch import Given
+from fwpbench.operators.inputs import make_inputs
+from fwpbench.operators.problem import Problem
+from tests.compile_triton import Driver, resources
+
+
+def launched(problem: Problem, plan: str) -> list[tuple[Any, Any, list[Any]]]:
+    """Every kernel with its constants and arguments, each such pair once."""
+    inputs = make_inputs(problem.replace(B=1, T=2, H=1), seed=0)
+    p = problem
+    S = torch.empty(p.B, p.H, p.D, p.V, device="meta") if p.state_in else None
+    z = (
+        torch.empty(p.B, p.H, p.D, device="meta")
+        if p.state_in and inputs.state.z is not None
+        else None
+    )
+    q, k = (torch.empty(p.B, p.T, p.H, p.K, dtype=p.torch_dtype, device="meta") for _ in "qk")
+    v = torch.empty(p.B, p.T, p.H, p.V, dtype=p.torch_dtype, device="meta")
+    gates = {name: torch.empty(p.B, p.T, p.H, device="meta") for name in inputs.gates}
+    projection = None if inputs.projection is None else inputs.projection.to("meta")
+    given = Given(q, k, v, gates.get("alpha"), gates.get("beta"), projection, S, z, None)
+    found: dict[Any, tuple[Any, Any, list[Any]]] = {}
+
+    def launch(kernel: Any, constants: Any, v: Tensor, *arguments: Any, chunks: int = 1) -> None:
+        found.setdefault((kernel.fn.__name__, constants), (kernel, constants, list(arguments)))
+
+    named = (str(problem), plan)
+    with (
+        patch.object(chunks, "launch", launch),
+        patch.object(scan, "launch", launch),
+        patch.object(prepared, "launch", launch),
+    ):
+        results = operator.forward(*named, problem.backward, *given)
+        if problem.backward:
+            operator.backward(*named, *given, results, torch.empty_like(v), None, None)
+    return list(found.values())
+
+
+def compiled(kernel: Any, layout: Any, arguments: list[Any]) -> Any:
+    constants = {name: value for name, value in vars(layout).items() if name in kernel.arg_names}
+    mocks = [MockTensor(x.dtype) if isinstance(x, Tensor) else x for x in arguments]
+    return kernel.warmup(*mocks, **constants, **layout.options, grid=(1,))
+
+
+def main(arch: str, *cases: str) -> None:
+    driver.set_active(Driver(int(arch)))
+    for case in cases:
+        plan, _, text = case.partition(" ")
+        for kernel, layout, arguments in launched(Problem.parse(text), plan):
+            binary = compiled(kernel, layout, arguments)
+            said = {
+                "case": case,
+                "kernel": kernel.fn.__name__,
+                "alone": getattr(layout, "ALONE", False),
+                "backwards": getattr(layout, "BACKWARDS", False),
+                **resources(binary.asm["cubin"]),
+                "shared": binary.metadata.shared,
+                "wgmma": len(re.findall(r"wgmma\.mma_async", binary.asm["ptx"])),
+                "mma": len(re.findall(r"\bmma\.sync", binary.asm["ptx"])),
+            }
+            print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
