@@ -16,7 +16,7 @@ from fwpbench.harness.gate import judge
 from fwpbench.harness.golden import Truths
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.triton_kernels.choice import SEGMENT, chosen_plan, described
-from fwpbench.implementations.triton_kernels.plan import BLOCKS
+from fwpbench.implementations.triton_kernels.layouts import BLOCKS
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
 from tests.tables import problem_of
@@ -70,7 +70,7 @@ def test_every_chunk_divides_a_segment():
     for both in BLOCKS.values():
         for blocks in both:
             for by_width in blocks.values():
-                assert all(SEGMENT % C == 0 for C, _, _ in by_width.values())
+                assert all(SEGMENT % each.C == 0 for each in by_width.values())
 
 
 def test_the_layouts_are_described():
