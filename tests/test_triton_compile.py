@@ -47,6 +47,17 @@ BOTH = (
     "rule=sum phi=dpfp-3 norm=attention K=64 V=64 dtype=fp16",
     "rule=sum phi=favor-512 norm=l2 K=128 V=128 dtype=fp16",
     "rule=sum phi=identity norm=l2 K=256 V=64 dtype=fp16",
+    "rule=gated phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=bf16",
+    "rule=decay phi=favor-512 norm=attention K=64 V=128 dtype=bf16",
+    "rule=delta phi=dpfp-3 norm=sum K=64 V=64 dtype=bf16",
+    "rule=delta phi=dpfp-3 norm=sum+attention K=32 V=16 dtype=bf16",
+    "rule=gated-delta phi=favor-256 norm=l2 K=128 V=64 dtype=bf16",
+    "rule=gated-delta phi=tanh norm=l2 K=256 V=64 dtype=bf16",
+    "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=fp32",
+    "rule=gated-delta phi=favor-published-16 norm=sum K=32 V=64 dtype=fp32",
+    "rule=gated phi=dpfp-1 norm=attention K=64 V=64 dtype=fp32",
+    "rule=gated phi=favor-512 norm=sum+attention K=64 V=64 dtype=fp16",
+    "rule=gated-delta phi=identity norm=l2 K=128 V=64 dtype=fp16",
     "rule=gated phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
     "rule=gated phi=elu+1 norm=sum+attention K=128 V=64 dtype=bf16",
     "rule=decay phi=dpfp-2 norm=attention K=32 V=64 dtype=bf16",
@@ -77,6 +88,8 @@ FORWARD = (
     "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
     "rule=gated-delta phi=dpfp-2 norm=sum K=32 V=64 dtype=bf16",
     "rule=delta phi=dpfp-3 norm=sum K=8 V=16 dtype=bf16",
+    "rule=delta phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=bf16",
+    "rule=gated-delta phi=favor-512 norm=sum K=64 V=64 dtype=bf16",
 )
 CASES = [
     f"{case} B=2 T=1024 H=16 direction={direction} state=in+out"
@@ -143,7 +156,10 @@ def test_nothing_is_spilled_on_sm_90(capsys):
                 end="",
             )
     backward = [case for case in RECURRENT if Problem.parse(case).backward]
-    assert len(kernels) == 3 * len(BOTH) + len(FORWARD) + len(RECURRENT) + len(backward)
+    found = [case for case in BOTH if "delta" in case and is_wide(Problem.parse(f"{case} {SIZES}"))]
+    assert len(kernels) == (
+        3 * len(BOTH) + len(found) + len(FORWARD) + len(RECURRENT) + len(backward)
+    )
     assert [k for k in kernels if k["stack"]] == []
     # ieee products take no tensor cores, one token has no products; every other does.
     low = [k for k in kernels if k["problem"] in CASES and "dtype=fp32" not in k["problem"]]

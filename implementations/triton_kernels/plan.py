@@ -99,7 +99,7 @@ WIDE: WideBlocks = {
 #: Of these FAVOR, whose projection is summed up beside what else a tile needs.
 WIDE_FAVOR: WideBlocks = {
     "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
-    "bf16": ((64, 16, 64, 8), (64, 16, 64, 8)),
+    "bf16": ((64, 16, 64, 8), (16, 16, 32, 8)),
     "fp16": WIDE["fp16"],
 }
 LARGEST_D = 1024
@@ -173,8 +173,11 @@ class Plan:
 
     @property
     def options(self) -> dict[str, int]:
-        """Chunks loaded ahead would need as many registers again."""
-        return {"num_warps": self.warps, "num_stages": 1}
+        """Chunks loaded ahead would need as many registers again. In tiles a thread may use every
+        register there is: left to itself the compiler spilled some, for one more block at a time.
+        """
+        every = {"maxnreg": 255} if self.D > self.BD else {}
+        return {"num_warps": self.warps, "num_stages": 1} | every
 
 
 def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Plan:
