@@ -264,8 +264,7 @@ def test_inputs_may_lie_anywhere_in_memory():
 NO_CHUNKS = {
     "a mask": (Operator("sum", "elu+1", "attention"), {"masked": True, "B": 5}),
     "writing alone": (Operator("gated-delta", "identity", "l2"), {"reads": False, "state": "out"}),
-    "a φ too wide for whole chunks": (Operator("delta", "dpfp-3", "sum"), {"K": 10}),
-    "FAVOR too": (Operator("delta", "favor-32", "attention"), {}),
+    "FAVOR too": (Operator("delta", "favor-32", "attention"), {"masked": True, "B": 5}),
 }
 
 

@@ -59,7 +59,7 @@ WIDE: WideBlocks = {
 #: Of these FAVOR, whose projection is summed up beside what else a tile needs.
 WIDE_FAVOR: WideBlocks = {
     "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
-    "bf16": ((64, 16, 64, 8), (64, 16, 64, 8)),
+    "bf16": ((64, 16, 64, 8), (16, 16, 32, 8)),
     "fp16": WIDE["fp16"],
 }
 LARGEST_D = 1024
@@ -170,7 +170,9 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
     if is_wide(p):
         wide_forward, wide_backward = wide_blocks(p)[p.dtype]
         largest_BD, C, most, warps = wide_backward if backward else wide_forward
-        BD, registers = min(BD, largest_BD), None
+        BD = min(BD, largest_BD)
+        # Left to itself the compiler spilled some, for one more block at a time.
+        registers = 255 if p.D > BD else None
         if keeps:
             C = wide_backward[1]
         # The gradient of x is gathered in registers, [C, BK]; narrower than BD, it spilled.
