@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fwpbench.implementations.base import Output
-from fwpbench.implementations.triton_kernels import chunks, recurrent, wide
+from fwpbench.implementations.triton_kernels import chunks, recurrent, unordered, wide
 from fwpbench.implementations.triton_kernels.launch import Given, Shapes, contiguous
 from fwpbench.implementations.triton_kernels.plan import is_wide
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
+from fwpbench.implementations.triton_kernels.unordered_plan import is_unordered
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
 from fwpbench.operators.state import State
@@ -47,6 +48,8 @@ def run(problem: Problem, inputs: Inputs) -> Output:
 
 def kernels_of(problem: Problem) -> Any:
     """The module whose kernels take it; the one place that chooses."""
+    if is_unordered(problem):
+        return unordered
     if is_recurrent(problem):
         return recurrent
     return wide if is_wide(problem) else chunks

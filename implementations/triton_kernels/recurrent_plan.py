@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from fwpbench.implementations.triton_kernels.plan import (
     DOTS,
-    FAMILIES,
-    MAPS,
     NORMS,
     RULES,
     kind,
@@ -15,6 +13,7 @@ from fwpbench.implementations.triton_kernels.plan import (
     power_of_two,
     query_map,
 )
+from fwpbench.implementations.triton_kernels.unordered_plan import is_unordered
 from fwpbench.operators.problem import Problem
 
 
@@ -49,7 +48,7 @@ def is_recurrent(problem: Problem) -> bool:
     p = problem
     if p.direction == "decode" or p.rule in TOKEN_BY_TOKEN:
         return True
-    if p.rule not in RULES or p.dtype not in DOTS or not p.causal:
+    if p.rule not in RULES or p.dtype not in DOTS or is_unordered(p):
         return False
     return p.masked or not p.reads or largest_D(p) < p.D
 
@@ -147,18 +146,16 @@ def tokens_between(T: int) -> int:
     return max(16, 1 << ((T - 1).bit_length() + 1) // 2)
 
 
-def cannot(problem: Problem) -> str | None:
+def too_wide(problem: Problem) -> str:
     p = problem
-    if p.rule not in LAWS:
-        return f"its recurrent kernel has the rules {', '.join(LAWS)}, not {p.rule}"
-    if kind(p.phi) not in MAPS + FAMILIES:
-        return f"its kernels have {', '.join(MAPS)}, {'-N, '.join(FAMILIES)}-N, not {p.phi}"
-    if p.norm not in NORMS:
-        return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
-    if p.dtype not in DOTS:
-        return f"its kernels have {', '.join(DOTS)}, not {p.dtype}: they add up in float32"
+    return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
+
+
+def cannot(problem: Problem) -> str | None:
+    """Of a rule, map, normalisation and dtype that it has."""
+    p = problem
     if p.D > LARGEST_D:
-        return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
+        return too_wide(p)
     size = power_of_two(p.D) * power_of_two(p.V)
     if LAWS[p.rule].CLIPS and size > (most := largest_state(p)):
         return (
