@@ -58,7 +58,8 @@ class UnorderedPlan:
 
     @property
     def options(self) -> dict[str, int]:
-        return {"num_warps": self.warps, "num_stages": 1}
+        """All registers there are: left to itself the compiler spills for one block more."""
+        return {"num_warps": self.warps, "num_stages": 1, "maxnreg": 255}
 
 
 def unordered_plan(problem: Problem, *, queries: bool = False) -> UnorderedPlan:
