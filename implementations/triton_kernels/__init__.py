@@ -1,12 +1,13 @@
 """Fused Triton kernels: φ, the normalisation and the state of a head inside one block.
 
 Whole chunks, for the rules sum, decay, gated, delta and gated-delta: one launch forward and two
-backward. Token by token: decoding by every rule with a fast-weight state, and fwm, gla and kda over
-time; of these fwm with gradients. Nothing as wide as φ is written to memory except states: the one
-that goes out, those that a backward pass needs (one a chunk, for a rule that decays or corrects;
-one for every √T tokens of fwm), and that of a φ too wide for registers, whose kernels (wide_….py)
-read and write it tile by tile. The same source runs on a CPU under TRITON_INTERPRET=1, slowly, for
-tests. No GPU has run it yet: it is checked by Triton's interpreter, which does not round to tf32,
+backward. All at once where the rule is sum and no token reads before all are written (causal=no),
+or none reads. Token by token what is left, with gradients: decoding, fwm, gla and kda, masks,
+writing alone, a φ too wide for whole chunks. Nothing as wide as φ is written to memory except
+states: the one that goes out, those that a backward pass needs (one a chunk, for a rule that decays
+or corrects; one for every √T tokens where it goes token by token), and that of a φ too wide for
+registers, whose kernels (wide_….py, unordered_kernels.py) read and write it tile by tile. The same
+source runs on a CPU under TRITON_INTERPRET=1, slowly, for tests. No GPU has run it yet: it is checked by Triton's interpreter, which does not round to tf32,
 and by compiling for sm_90 (`make interpret`), and no speed is claimed.
 """
 
