@@ -7,8 +7,9 @@ writing alone, a φ too wide for whole chunks. Nothing as wide as φ is written 
 states: the one that goes out, those that a backward pass needs (one a chunk, for a rule that decays
 or corrects; one for every √T tokens where it goes token by token), and that of a φ too wide for
 registers, whose kernels (wide_….py, unordered_kernels.py) read and write it tile by tile. The same
-source runs on a CPU under TRITON_INTERPRET=1, slowly, for tests. No GPU has run it yet: it is checked by Triton's interpreter, which does not round to tf32,
-and by compiling for sm_90 (`make interpret`), and no speed is claimed.
+source runs on a CPU under TRITON_INTERPRET=1, slowly, for tests. No GPU has run it yet: it is
+checked by Triton's interpreter, which does not round to tf32, and by compiling for sm_90 (`make
+interpret`), and no speed is claimed.
 """
 
 from __future__ import annotations
