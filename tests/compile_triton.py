@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,16 @@ from fwpbench.implementations.triton_kernels.recurrent_plan import (
 from fwpbench.implementations.triton_kernels.reverse_sweep import (
     fwp_chunk_backward_kv,
     fwp_chunk_backward_q,
+)
+from fwpbench.implementations.triton_kernels.unordered_kernels import (
+    fwp_unordered_gradient,
+    fwp_unordered_read,
+    fwp_unordered_write,
+)
+from fwpbench.implementations.triton_kernels.unordered_plan import (
+    UnorderedPlan,
+    is_unordered,
+    unordered_plan,
 )
 from fwpbench.implementations.triton_kernels.wide_backward import (
     fwp_wide_backward_found,
@@ -76,8 +87,17 @@ class Driver:
         return True
 
 
-def kernels(problem: Problem) -> Iterator[tuple[Any, Plan | RecurrentPlan]]:
+def kernels(problem: Problem) -> Iterator[tuple[Any, Plan | RecurrentPlan | UnorderedPlan]]:
     """The kernels of the problem's direction, each with its constants."""
+    if is_unordered(problem):
+        for queries in (False, True)[: 1 + problem.reads]:
+            unordered = unordered_plan(problem, queries=queries)
+            # dv is read from dS, which is divided by nothing.
+            reading = unordered if queries else replace(unordered, DIVIDES=False)
+            yield fwp_unordered_write, unordered
+            yield fwp_unordered_read, reading
+            yield fwp_unordered_gradient, unordered
+        return
     if is_recurrent(problem):
         p = recurrent_plan(problem)
         yield fwp_recurrent_forward, p
@@ -100,7 +120,7 @@ def kernels(problem: Problem) -> Iterator[tuple[Any, Plan | RecurrentPlan]]:
             yield kernel, backward
 
 
-def compiled(kernel: Any, problem: Problem, p: Plan | RecurrentPlan) -> Any:
+def compiled(kernel: Any, problem: Problem, p: Plan | RecurrentPlan | UnorderedPlan) -> Any:
     constants = {name: value for name, value in vars(p).items() if name in kernel.arg_names}
     names = [name for name in kernel.arg_names if name not in constants]
     arguments = [argument(name, problem, p.tiles) for name in names]
@@ -116,10 +136,11 @@ def argument(name: str, problem: Problem, tiles: int) -> Any:
     if name in sizes:
         return sizes[name]
     in_parts = name in ("dq", "dk") and tiles > 1
-    if not is_recurrent(problem) and is_wide(problem) and problem.operator.update_rule.corrects:
+    recurrent = is_recurrent(problem) or is_unordered(problem)
+    if not recurrent and is_wide(problem) and problem.operator.update_rule.corrects:
         # Two kernels have a part in dk, and the second takes dv from the first.
         in_parts = in_parts or name in ("dk", "dv")
-    if name in ("q", "k", "v", "o", "do", "dq", "dk", "dv") and not in_parts:
+    if name in ("q", "k", "v", "x", "w", "o", "do", "dq", "dk", "dv") and not in_parts:
         return MockTensor(problem.torch_dtype)
     return MockTensor(torch.bool if name == "mask" else torch.float32)
 

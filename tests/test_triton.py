@@ -202,31 +202,22 @@ def test_the_second_derivative_is_refused():
 # What it cannot do. Nothing of Triton is needed to ask.
 
 
-#: fwm goes token by token, backward too (tests/test_triton_recurrent.py).
-REFUSED_OPERATORS = [
-    o for o in OPERATORS if o not in SLICE and (o.rule != "fwm" or o.phi.startswith("favor"))
-]
-
-
-@pytest.mark.parametrize("operator", REFUSED_OPERATORS, ids=str)
-def test_what_it_cannot_do_has_a_sentence(operator):
-    """A reason that names what is in the way, for every other operator of the tables."""
-    reason = TRITON.cannot(problem_of(operator, dtype="fp32", direction="forward+backward"))
-    assert reason is not None
-    assert operator.rule in reason or operator.phi in reason
-
-
-@pytest.mark.parametrize("operator", SLICE, ids=str)
-def test_what_it_can_do_has_none(operator):
-    for dtype in ("fp32", "bf16", "fp16"):
-        assert TRITON.cannot(small(operator, dtype=dtype)) is None
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_only_what_keeps_its_tokens_is_refused(operator):
+    """In every dtype but fp64, with every way to read; by a reason that names the rule."""
+    rule = operator.update_rule
+    ways = [{}, {"direction": "decode"}, {"reads": False}, {"masked": not rule.keeps_tokens}]
+    ways += [{"causal": not rule.order_free}]
+    for way in ways:
+        for dtype in ("fp32", "bf16", "fp16"):
+            problem = problem_of(operator, **({"direction": "forward+backward"} | way), dtype=dtype)
+            reason = TRITON.cannot(problem)
+            assert (reason is None) == (not rule.keeps_tokens)
+            assert reason is None or operator.rule in reason
 
 
 REFUSED = {
     "fp64": {"dtype": "fp64"},
-    "causal=no": {"causal": False},
-    "mask": {"masked": True},
-    "reads=no": {"reads": False},
     "K = 257": {"K": 257},
     "V = 300": {"V": 300},
     "D = 1536": {"K": 256},

@@ -127,13 +127,38 @@ RECURRENT = [
             "rule=fwm phi=elu+1 norm=none K=16 V=500 dtype=fp16",
             "rule=fwm phi=identity norm=none K=200 V=16 dtype=bf16 state=in+out",
             "rule=fwm phi=dpfp-3 norm=none K=20 V=32 dtype=fp32 state=in+out",
-            "rule=fwm phi=dpfp-1 norm=none K=32 V=64 dtype=bf16 state=out reads=no",
+            "rule=fwm phi=dpfp-1 norm=none K=64 V=64 dtype=bf16 state=out reads=no",
+            "rule=fwm phi=favor-64 norm=none K=64 V=64 dtype=fp32 state=in+out",
+            "rule=sum phi=elu+1 norm=attention K=16 V=16 dtype=fp32 masked=yes",
+            "rule=decay phi=dpfp-1 norm=sum K=32 V=64 dtype=fp16 state=out reads=no",
+            "rule=gla phi=dpfp-2 norm=sum+attention K=60 V=64 dtype=bf16 state=in+out masked=yes",
+            "rule=gla phi=favor-published-64 norm=attention K=128 V=100 dtype=fp32",
+            "rule=gated phi=relu norm=sum+attention K=256 V=64 dtype=fp16 state=in masked=yes",
+            "rule=delta phi=favor-512 norm=sum+attention K=64 V=64 dtype=bf16 masked=yes",
+            "rule=delta phi=dpfp-3 norm=attention K=100 V=64 dtype=fp32 state=in+out masked=yes",
+            "rule=gated-delta phi=favor-512 norm=l2 K=64 V=32 dtype=fp32 state=in masked=yes",
+            "rule=kda phi=tanh norm=l2 K=64 V=64 dtype=bf16 state=in+out",
+            "rule=kda phi=identity norm=l2 K=128 V=128 dtype=bf16 state=in+out",
+            "rule=kda phi=dpfp-4 norm=sum K=128 V=64 dtype=fp32 state=in+out",
+            "rule=kda phi=identity norm=l2 K=1024 V=20 dtype=fp16 state=in+out masked=yes",
         ),
     }.items()
     for case in cases
 ]
 
 
+#: What needs no order of its tokens: writing, reading and the gradient, of queries and of keys.
+UNORDERED = [
+    f"{case} B=2 T=1024 H=16 direction=forward+backward"
+    for case in (
+        "rule=sum phi=elu+1 norm=attention K=64 V=64 dtype=bf16 causal=no masked=yes state=in+out",
+        "rule=sum phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=fp16 causal=no",
+        "rule=sum phi=favor-512 norm=l2 K=128 V=128 dtype=bf16 causal=no masked=yes",
+        "rule=sum phi=identity norm=none K=256 V=256 dtype=fp32 causal=no state=in",
+        "rule=sum phi=dpfp-2 norm=sum K=256 V=64 dtype=fp32 reads=no masked=yes state=out",
+        "rule=sum phi=favor-64 norm=sum+attention K=32 V=16 dtype=fp32 causal=no",
+    )
+]
 #: One of each rule for the other architectures, in both directions where it has them.
 ELSEWHERE = [
     f"{case} B=2 T=1024 H=16 direction={direction} state=in+out"
@@ -194,12 +219,14 @@ def without_products(kernels: list[dict], cases: list[str]) -> list[dict]:
 
 @with_triton
 def test_nothing_is_spilled_on_sm_90(capsys):
-    kernels = compiled(90, CASES + RECURRENT, capsys)
+    kernels = compiled(90, CASES + RECURRENT + UNORDERED, capsys)
     backward = [case for case in RECURRENT if Problem.parse(case).backward]
+    reading = [case for case in UNORDERED if Problem.parse(case).reads]
     # What the delta rule finds has a kernel of its own where φ is wide.
     found = [p for p in map(Problem.parse, CASES) if p.backward and "delta" in p.rule if is_wide(p)]
     of_chunks = 3 * len(BOTH) + len(found) + len(FORWARD)
-    assert len(kernels) == of_chunks + len(RECURRENT) + len(backward)
+    unordered = 3 * len(UNORDERED) + 3 * len(reading)
+    assert len(kernels) == of_chunks + len(RECURRENT) + len(backward) + unordered
     assert spilled(kernels) == []
     assert without_products(kernels, CASES) == []
 

@@ -2,14 +2,15 @@
 
 Whole chunks, for the rules sum, decay, gated, delta and gated-delta: one launch forward and two
 backward, or some more where the delta rule has a wide φ or few heads would leave the GPU idle
-(choice.py). Token by token: decoding by every rule with a fast-weight state, and fwm, gla and kda
-over time; of these fwm with gradients. Nothing as wide as φ is written to memory except states: the
-one that goes out, those that a backward pass needs (one a chunk, for a rule that decays or
-corrects; one for every √T tokens of fwm), those between segments, and that of a φ too wide for
-registers, whose kernels (wide_….py) read and write it tile by tile. The same source runs on a CPU
-under TRITON_INTERPRET=1, slowly, for tests. No GPU has run it yet: it is checked by Triton's
-interpreter, which does not round to tf32, and by compiling for sm_90 (`make interpret`), and no
-speed is claimed.
+(choice.py). All at once where the rule is sum and no token reads before all are written
+(causal=no), or none reads. Token by token what is left, with gradients: decoding, fwm, gla and kda,
+masks, writing alone. Nothing as wide as φ is written to memory except states: the one that goes
+out, those that a backward pass needs (one a chunk, for a rule that decays or corrects; one for
+every √T tokens where it goes token by token), those between segments, and that of a φ too wide for
+registers, whose kernels (wide_….py, unordered_kernels.py) read and write it tile by tile. The same
+source runs on a CPU under TRITON_INTERPRET=1, slowly, for tests. No GPU has run it yet: it is
+checked by Triton's interpreter, which does not round to tf32, and by compiling (`make interpret`),
+and no speed is claimed.
 """
 
 from __future__ import annotations

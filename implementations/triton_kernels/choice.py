@@ -5,12 +5,18 @@
 `segmented-1024`   T in segments of so many tokens, all at once, twice
 `wide`             φ in tiles, its state in memory
 `recurrent`        token after token
+`unordered`        all tokens written, then all queries read, for no token waits for another
 """
 
 from __future__ import annotations
 
 from fwpbench.implementations.triton_kernels.plan import Plan, is_wide, plan
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent, recurrent_plan
+from fwpbench.implementations.triton_kernels.unordered_plan import (
+    UnorderedPlan,
+    is_unordered,
+    unordered_plan,
+)
 from fwpbench.operators.problem import Problem
 
 #: Of an H200, which interpreted kernels stand for.
@@ -37,6 +43,8 @@ def chosen_plan(problem: Problem, multiprocessors: int = MULTIPROCESSORS) -> str
     as fewer heads leave it idle, segments take as many times less; but each is swept twice, and of
     a rule that corrects the first sweep has D columns more. That must be worth twice the time.
     """
+    if is_unordered(problem):
+        return "unordered"
     if is_recurrent(problem):
         return "recurrent"
     if is_wide(problem):
@@ -66,12 +74,14 @@ def described(problem: Problem, multiprocessors: int = MULTIPROCESSORS) -> str:
     if chosen == "recurrent":
         r = recurrent_plan(problem)
         return f"{chosen}: BV={r.BV} warps={r.options['num_warps']}"
+    if chosen == "unordered":
+        return f"{chosen}: {_layout(unordered_plan(problem))}"
     words = [_layout(plan(problem, keeps=problem.backward))]
     if problem.backward:
         words.append(f"backward {_layout(plan(problem, backward=True))}")
     return f"{chosen}: {', '.join(words)}"
 
 
-def _layout(p: Plan) -> str:
+def _layout(p: Plan | UnorderedPlan) -> str:
     tile = f" BD={p.BD}" if p.BD < p.D else ""
     return f"C={p.C} BV={p.BV}{tile} warps={p.warps}"

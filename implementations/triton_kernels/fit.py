@@ -14,6 +14,7 @@ from triton.runtime.errors import OutOfResources
 from fwpbench.implementations.base import Unsupported
 from fwpbench.implementations.triton_kernels.plan import REPLACED, Plan, is_wide, key, plan
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
+from fwpbench.implementations.triton_kernels.unordered_plan import is_unordered
 from fwpbench.operators.problem import Problem
 
 
@@ -32,7 +33,7 @@ def in_blocks_that_fit(
         return launches(problem, *arguments)
     except OutOfResources as error:
         refused = error
-    if not is_recurrent(problem):
+    if not (is_recurrent(problem) or is_unordered(problem)):
         now = plan(problem, backward=backward, keeps=keeps)
         for blocks in smaller(problem, now, keeps=backward or keeps):
             REPLACED[key(problem, backward, keeps)] = sizes(blocks)

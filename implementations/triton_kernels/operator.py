@@ -18,7 +18,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fwpbench.implementations.base import Output
-from fwpbench.implementations.triton_kernels import chunks, prepared, recurrent, wide
+from fwpbench.implementations.triton_kernels import (
+    chunks,
+    prepared,
+    recurrent,
+    unordered,
+    wide,
+)
 from fwpbench.implementations.triton_kernels.choice import chosen_plan, multiprocessors
 from fwpbench.implementations.triton_kernels.fit import in_blocks_that_fit
 from fwpbench.implementations.triton_kernels.launch import Given, Shapes, contiguous
@@ -36,7 +42,13 @@ DIFFERENTIABLE = ("q", "k", "v", "alpha", "beta", "S", "z")
 
 
 #: By the name of a plan, whose part after a dash is a number.
-KERNELS = {"fused": chunks, "prepared": prepared, "wide": wide, "recurrent": recurrent}
+KERNELS = {
+    "fused": chunks,
+    "prepared": prepared,
+    "wide": wide,
+    "recurrent": recurrent,
+    "unordered": unordered,
+}
 
 
 def run(problem: Problem, inputs: Inputs, plan: str | None = None) -> Output:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 from fwpbench.implementations.triton_kernels.plan import (
     DOTS,
-    FAMILIES,
-    MAPS,
     NORMS,
     RULES,
     kind,
     power_of_two,
     query_map,
 )
+from fwpbench.implementations.triton_kernels.unordered_plan import is_unordered
 from fwpbench.operators.problem import Problem
 
 
@@ -48,7 +47,7 @@ def is_recurrent(problem: Problem) -> bool:
     p = problem
     if p.direction == "decode" or p.rule in TOKEN_BY_TOKEN:
         return True
-    if p.rule not in RULES or p.dtype not in DOTS or not p.causal:
+    if p.rule not in RULES or p.dtype not in DOTS or is_unordered(p):
         return False
     return p.masked or not p.reads
 
@@ -100,7 +99,6 @@ class RecurrentPlan:
 #: Numbers of a state tile at most, where value columns may be shared out: 16 at least forward, and
 #: backward, where there are two of it, as few as fit.
 TILE = 4096
-LARGEST_D = 1024
 #: Numbers of a state that is clipped, which lies in one block. Of what was compiled for sm_90, the
 #: largest without spilled registers (tests/test_triton_compile.py).
 LARGEST_CLIPPED = 16384
@@ -146,18 +144,16 @@ def tokens_between(T: int) -> int:
     return max(16, 1 << ((T - 1).bit_length() + 1) // 2)
 
 
-def cannot(problem: Problem) -> str | None:
+def too_wide(problem: Problem) -> str:
     p = problem
-    if p.rule not in LAWS:
-        return f"its recurrent kernel has the rules {', '.join(LAWS)}, not {p.rule}"
-    if kind(p.phi) not in MAPS + FAMILIES:
-        return f"its kernels have {', '.join(MAPS)}, {'-N, '.join(FAMILIES)}-N, not {p.phi}"
-    if p.norm not in NORMS:
-        return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
-    if p.dtype not in DOTS:
-        return f"its kernels have {', '.join(DOTS)}, not {p.dtype}: they add up in float32"
+    return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
+
+
+def cannot(problem: Problem) -> str | None:
+    """Of a rule, map, normalisation and dtype that it has."""
+    p = problem
     if p.D > LARGEST_D:
-        return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
+        return too_wide(p)
     size = power_of_two(p.D) * power_of_two(p.V)
     if LAWS[p.rule].CLIPS and size > (most := largest_state(p)):
         return (
