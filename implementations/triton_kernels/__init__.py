@@ -16,6 +16,7 @@ import os
 from importlib.util import find_spec
 
 from fwpbench.implementations.base import Implementation, Output
+from fwpbench.implementations.triton_kernels.plan import TUNED, as_laid_out
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
@@ -38,6 +39,8 @@ def run(problem: Problem, inputs: Inputs) -> Output:
     # Here, because whoever only asks what it cannot do may have no Triton.
     from fwpbench.implementations.triton_kernels.operator import run
 
+    if TUNED and problem in TUNED:
+        as_laid_out(problem)
     return run(problem, inputs)
 
 
