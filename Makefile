@@ -39,7 +39,7 @@ GPU := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 gpu-triton: $(READY) ## on a GPU: agreement of the Triton kernels, then their targets beside peers
 	$(GPU)
 	$(BIN)/fwpbench check --implementations triton --device cuda
-	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --implementations triton,$(PEERS) --device cuda --budget 6m --output runs/gpu-triton $(ARGS)
+	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --plugin benchmarks/official_kernel.py --implementations triton,official-cuda,$(PEERS) --device cuda --budget 6m --output runs/gpu-triton $(ARGS)
 	$(BIN)/python benchmarks/targets.py runs/gpu-triton
 
 gpu-peers: $(READY) ## on a GPU: agreement, museum and speed of the peers beside ours
