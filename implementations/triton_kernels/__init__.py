@@ -7,7 +7,7 @@ that goes out, those that a backward pass needs (one a chunk, for a rule that de
 one for every √T tokens of fwm), and that of a φ too wide for registers, whose kernels (wide_….py)
 read and write it tile by tile. The same source runs on a CPU under TRITON_INTERPRET=1, slowly, for
 tests. No GPU has run it yet: it is checked by Triton's interpreter, which does not round to tf32,
-and by compiling for sm_90 (`make interpret`), and no speed is claimed.
+and by compiling for sm_80 to sm_120 (`make interpret`), and no speed is claimed.
 """
 
 from __future__ import annotations
