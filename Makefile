@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench speed test honest interpret gpu-triton gpu-peers lint types format clean
+.PHONY: help bench speed test honest interpret compile-all gpu-triton gpu-peers lint types format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,13 +29,17 @@ interpret: $(READY) ## Triton kernels, interpreted and compiled for a GPU; adapt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_peers.py tests/test_triton*.py $(ARGS)
 
+compile-all: $(READY) ## every Triton kernel for every GPU: hours, nothing twice; ARGS="--arch 90"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[triton]'
+	$(BIN)/python -m tests.compile_all --workers $(WORKERS) $(ARGS)
+
 PEERS := torch-sdpa,torch-flex,fla-chunk,fla-fused-chunk,fla-recurrent
 GPU := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
 
 gpu-triton: $(READY) ## on a GPU: agreement of the Triton kernels, then their targets beside peers
 	$(GPU)
 	$(BIN)/fwpbench check --implementations triton --device cuda
-	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --implementations triton,$(PEERS) --device cuda --budget 6m --output runs/gpu-triton $(ARGS)
+	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --plugin benchmarks/official_kernel.py --implementations triton,official-cuda,$(PEERS) --device cuda --budget 6m --output runs/gpu-triton $(ARGS)
 	$(BIN)/python benchmarks/targets.py runs/gpu-triton
 
 gpu-peers: $(READY) ## on a GPU: agreement, museum and speed of the peers beside ours

@@ -4,6 +4,8 @@
     fwpbench run targets --plugin benchmarks/targets.py --device cuda --implementations triton,…
     python benchmarks/targets.py RUN      the table of ratios of a run
 
+With `--plugin benchmarks/official_kernel.py` the published CUDA kernel is a peer too.
+
 A suite as a plugin offers one: gate first, then device time with a cold cache. Floors are
 compulsory bytes at 4.3 TB/s or products at 790 TFLOP/s (bf16), whichever takes longer, as measured
 on that GPU before the kernels were written.

@@ -157,26 +157,35 @@ def resources(binary: bytes) -> dict[str, int]:
     return {"registers": int(found["REG"]), "stack": int(found["STACK"]) + int(found["LOCAL"])}
 
 
+def use(arch: int) -> None:
+    """From here on."""
+    driver.set_active(Driver(arch))
+    lay_out_for(arch)
+
+
+def said(kernel: Any, problem: Problem, p: Plan | RecurrentPlan) -> dict[str, Any]:
+    """What the compiler made of it."""
+    start = time.perf_counter()
+    binary = compiled(kernel, problem, p)
+    return {
+        "problem": str(problem),
+        "kernel": kernel.fn.__name__,
+        "arch": driver.active.get_current_target().arch,
+        **resources(binary.asm["cubin"]),
+        "shared": binary.metadata.shared,
+        "wgmma": len(re.findall(r"wgmma\.mma_async", binary.asm["ptx"])),
+        "tcgen05": len(re.findall(r"tcgen05\.mma", binary.asm["ptx"])),
+        "mma": len(re.findall(r"\bmma\.sync", binary.asm["ptx"])),
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+
+
 def main(arch: str, *problems: str) -> None:
-    driver.set_active(Driver(int(arch)))
-    lay_out_for(int(arch))
+    use(int(arch))
     for text in problems:
         problem = Problem.parse(text)
         for kernel, p in kernels(problem):
-            start = time.perf_counter()
-            binary = compiled(kernel, problem, p)
-            said = {
-                "problem": text,
-                "kernel": kernel.fn.__name__,
-                "arch": int(arch),
-                **resources(binary.asm["cubin"]),
-                "shared": binary.metadata.shared,
-                "wgmma": len(re.findall(r"wgmma\.mma_async", binary.asm["ptx"])),
-                "tcgen05": len(re.findall(r"tcgen05\.mma", binary.asm["ptx"])),
-                "mma": len(re.findall(r"\bmma\.sync", binary.asm["ptx"])),
-                "seconds": round(time.perf_counter() - start, 2),
-            }
-            print(json.dumps(said), flush=True)
+            print(json.dumps(said(kernel, problem, p) | {"problem": text}), flush=True)
 
 
 if __name__ == "__main__":

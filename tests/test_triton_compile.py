@@ -239,3 +239,29 @@ def test_one_of_each_rule_spills_nothing_on_other_architectures(arch, capsys):
     assert spilled(kernels) == []
     chunked = [case for case in ELSEWHERE if Problem.parse(case).rule in RULES]
     assert without_products(kernels, chunked) == []
+
+
+@with_triton
+def test_the_product_is_compiled_once_and_fails_where_one_spills(tmp_path):
+    one = "rule=sum phi=relu norm=l2 K=16 dtype=fp16 direction=decode"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+
+    def asked() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tests.compile_all", "--arch", "90", "--where", one],
+            cwd=ROOT,
+            env=environment | {"XDG_CACHE_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    first = asked()
+    assert first.returncode == 0, first.stderr
+    assert "1 kernels, 0 of them compiled before" in first.stdout
+    kept = tmp_path / "fwpbench" / "compiled.jsonl"
+    kept.write_text(kept.read_text().replace('"stack": 0', '"stack": 8') + '{"key": "cut o')
+    second = asked()
+    assert "1 kernels, 1 of them compiled before" in second.stdout
+    assert "1 of them spill" in second.stdout
+    assert second.returncode == 1

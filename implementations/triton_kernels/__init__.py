@@ -9,8 +9,8 @@ out, those that a backward pass needs (one a chunk, for a rule that decays or co
 every √T tokens where it goes token by token), those between segments, and that of a φ too wide for
 registers, whose kernels (wide_….py, unordered_kernels.py) read and write it tile by tile. The same
 source runs on a CPU under TRITON_INTERPRET=1, slowly, for tests. No GPU has run it yet: it is
-checked by Triton's interpreter, which does not round to tf32, and by compiling (`make interpret`),
-and no speed is claimed.
+checked by Triton's interpreter, which does not round to tf32, and by compiling for sm_80 to sm_120
+(`make interpret`), and no speed is claimed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 from importlib.util import find_spec
 
 from fwpbench.implementations.base import Implementation, Output
+from fwpbench.implementations.triton_kernels.plan import TUNED, as_laid_out
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
@@ -41,6 +42,8 @@ def run(problem: Problem, inputs: Inputs) -> Output:
     # Here, because whoever only asks what it cannot do may have no Triton.
     from fwpbench.implementations.triton_kernels.operator import run
 
+    if TUNED and problem in TUNED:
+        as_laid_out(problem)
     return run(problem, inputs)
 
 

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from triton.runtime.errors import OutOfResources
-
 from fwpbench.implementations.base import Unsupported
 from fwpbench.implementations.triton_kernels.plan import REPLACED, Plan, is_wide, key, plan
-from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
+from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent, recurrent_plan
 from fwpbench.implementations.triton_kernels.unordered_plan import is_unordered
 from fwpbench.operators.problem import Problem
 
@@ -31,7 +29,7 @@ def in_blocks_that_fit(
     """
     try:
         return launches(problem, *arguments)
-    except OutOfResources as error:
+    except _out_of_resources() as error:
         refused = error
     if not (is_recurrent(problem) or is_unordered(problem)):
         now = plan(problem, backward=backward, keeps=keeps)
@@ -39,12 +37,20 @@ def in_blocks_that_fit(
             REPLACED[key(problem, backward, keeps)] = sizes(blocks)
             try:
                 return launches(problem, *arguments)
-            except OutOfResources as error:
+            except _out_of_resources() as error:
                 refused = error
     raise Unsupported(
         f"its kernels take {refused.required} of {refused.name} in the smallest blocks they have, "
         f"and this GPU has {refused.limit}"
     )
+
+
+def _out_of_resources() -> type[Any]:
+    # Not above, for what is asked without Triton; not before there is an exception to compare.
+    from triton.runtime.errors import OutOfResources
+
+    found: type[Any] = OutOfResources
+    return found
 
 
 def smaller(problem: Problem, now: Plan, *, keeps: bool) -> Iterator[Plan]:
@@ -65,3 +71,12 @@ def smaller(problem: Problem, now: Plan, *, keeps: bool) -> Iterator[Plan]:
 def sizes(p: Plan) -> dict[str, int]:
     """What of a plan its blocks are."""
     return {"C": p.C, "BV": p.BV, "BD": p.BD, "warps": p.warps}
+
+
+def chosen_layout(problem: Problem) -> dict[str, dict[str, int]]:
+    """The blocks that its next call is launched in, by direction: for its record."""
+    if is_recurrent(problem):
+        p = recurrent_plan(problem)
+        return {"forward": {"BV": p.BV, "BD": p.BD, "warps": p.options["num_warps"]}}
+    found = {"forward": sizes(plan(problem, keeps=problem.backward))}
+    return found | ({"backward": sizes(plan(problem, backward=True))} if problem.backward else {})

@@ -89,7 +89,11 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
         ("decay", 1, "fp16", 64): Blocks(16, 16, 8),
         ("delta", 1, "bf16", 64): Blocks(16, 32, 8),
     },
-    120: MMA_SYNC | {("delta", 0, "fp32", 32): Blocks(16, 16, 8, 255)},
+    120: {
+        **MMA_SYNC,
+        ("sum", 0, "fp32", 64): Blocks(16, 16, 8, 255),
+        ("delta", 0, "fp32", 32): Blocks(16, 16, 8, 255),
+    },
 }
 #: The widest map, and the widest φ of a family, whose state is kept in registers where there are
 #: kernels for a wider one.

@@ -149,6 +149,14 @@ class Plan:
 
 #: What of a problem's plan is another size than in its layout, and which (fit.py, tuning.py).
 REPLACED: dict[tuple[Problem, bool, bool], dict[str, Any]] = {}
+#: Problems whose sizes are those of tuning.py.
+TUNED: set[Problem] = set()
+
+
+def as_laid_out(problem: Problem) -> None:
+    for backward, keeps in ((False, False), (False, True), (True, False)):
+        REPLACED.pop(key(problem, backward, keeps), None)
+    TUNED.discard(problem)
 
 
 def key(problem: Problem, backward: bool, keeps: bool) -> tuple[Problem, bool, bool]:

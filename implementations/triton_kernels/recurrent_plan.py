@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fwpbench.implementations.triton_kernels.plan import (
     DOTS,
+    LARGEST_D,
     NORMS,
     RULES,
     kind,
