@@ -15,17 +15,19 @@ class Profile:
     #: A case is given up after this many seconds of sampling, never before `fewest` samples.
     longest: float
     fewest: int = 3
+    #: How many windows of two seconds a case's energy is read in; 0: it is not.
+    energy_windows: int = 0
     #: Data sets asked for by name; a suite takes those it knows, else its embedded one.
     data: tuple[str, ...] = ()
 
     @property
     def limit(self) -> float:
         """A case that takes longer than this many seconds hangs: two minutes beside its timing."""
-        return 120.0 + 3.0 + 2 * self.longest
+        return 120.0 + 3.0 + 2 * self.longest + 4.0 * (1 + self.energy_windows)
 
 
 PROFILES = {
     "quick": Profile("quick", warm_up=0.05, longest=0.7),
-    "standard": Profile("standard", warm_up=0.2, longest=10.0),
-    "full": Profile("full", warm_up=0.2, longest=60.0),
+    "standard": Profile("standard", warm_up=0.2, longest=10.0, energy_windows=1),
+    "full": Profile("full", warm_up=0.2, longest=60.0, energy_windows=5),
 }

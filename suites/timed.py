@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from fwpbench.harness.agreement import compare, copied, modified, wrong_form
 from fwpbench.harness.borrowed import borrowed
 from fwpbench.harness.compilations import compilations
+from fwpbench.harness.energy import counter_of, measure, pause
 from fwpbench.harness.gate import judge_with_laws
 from fwpbench.harness.golden import (
     Tensors,
@@ -219,7 +221,34 @@ def _truths_of(problem: Problem, seed: int) -> list[Truth]:
     return [find_long_truth(judged, seed + n * 2**20, cotangents) for n in range(SETS)]
 
 
-def timed(problem: Problem, implementation: Implementation, setting: Setting) -> Answer:
+def energy_of(calls: Rechecked, setting: Setting) -> Answer:
+    """Joules a call, as metrics of an answer, or in its detail the reason why there are none."""
+    windows, device = setting.profile.energy_windows, setting.device
+    if not windows:
+        return Answer(detail={"energy": {"missing": "not asked in this profile"}})
+    counter = counter_of(device.kind)
+    if isinstance(counter, str):
+        return Answer(detail={"energy": {"missing": counter}})
+
+    def call() -> None:
+        calls.call()
+        device.synchronize()
+
+    found = measure(call, counter, windows, device.now, pause)
+    net, raw = (statistics.fmean(each) for each in (found.net, found.raw))
+    return Answer(
+        metrics={
+            "energy": Measurement(value=net, unit="J", low=found.low, high=found.high),
+            "energy raw": Measurement(value=raw, unit="J"),
+        },
+        samples={"energy": list(found.net), "energy raw": list(found.raw)},
+        detail={"energy": {"counter": counter.name, "idle W": found.idle, "cache": "warm"}},
+    )
+
+
+def timed(
+    problem: Problem, implementation: Implementation, setting: Setting, *, energy: bool = False
+) -> Answer:
     """The gate, then the time, then some of the results: what is wrong has no time."""
     if (refusal := wrong(problem, implementation, setting)) is not None:
         return refusal
@@ -237,11 +266,17 @@ def timed(problem: Problem, implementation: Implementation, setting: Setting) ->
         again = f"the same inputs again take {part:.2g} of the first call's time, or less"
         status, reason = "remembered", f"{again}: results are remembered"
     tags = [*timing.tags, *(["compiled-while-timed"] if calls.compiled else [])]
+    joules = energy_of(calls, setting) if energy else Answer()
     return Answer(
         status,
         reason,
-        {"time": time},
-        {"time": timing.samples},
+        {"time": time, **joules.metrics},
+        {"time": timing.samples, **joules.samples},
         tags,
-        {"stop_reason": timing.stop_reason, "domain": "device", "cache": "cold"},
+        {
+            "stop_reason": timing.stop_reason,
+            "domain": "device",
+            "cache": "cold",
+            **joules.detail,
+        },
     )
