@@ -17,6 +17,8 @@ class Profile:
     fewest: int = 3
     #: How many windows of two seconds a case's energy is read in; 0: it is not.
     energy_windows: int = 0
+    #: In how many fresh processes a case is timed.
+    processes: int = 1
     #: Data sets asked for by name; a suite takes those it knows, else its embedded one.
     data: tuple[str, ...] = ()
 
@@ -29,5 +31,5 @@ class Profile:
 PROFILES = {
     "quick": Profile("quick", warm_up=0.05, longest=0.7),
     "standard": Profile("standard", warm_up=0.2, longest=10.0, energy_windows=1),
-    "full": Profile("full", warm_up=0.2, longest=60.0, energy_windows=5),
+    "full": Profile("full", warm_up=0.2, longest=60.0, energy_windows=5, processes=3),
 }

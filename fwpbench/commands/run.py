@@ -22,6 +22,7 @@ from fwpbench.commands.selection import (
     make_setting,
     setting,
     with_data,
+    with_processes,
 )
 from fwpbench.harness.budget import Budget, in_words
 from fwpbench.harness.device import DEVICES
@@ -62,6 +63,7 @@ def _planned(arguments: Namespace) -> int:
     else:
         suites = chosen_suites(arguments.suites)
         here = with_data(setting(arguments), arguments.data, arguments.data_dir, suites)
+        here = with_processes(here, arguments.processes)
         tasks = make_tasks(
             suites,
             chosen_implementations(arguments.implementations),
@@ -164,6 +166,7 @@ def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[st
         "implementations": chosen_implementations(arguments.implementations),
         "device": here.device.kind,
         "data": list(here.profile.data),
+        "processes": here.profile.processes,
         "plugins": plugins.as_json(here.plugins),
         "arguments": command_line(arguments.words),
     }
@@ -220,6 +223,7 @@ def _resumed(
         ("--plugin", arguments.plugin),
         ("--shard", arguments.shard),
         ("--data", arguments.data),
+        ("--processes", arguments.processes),
     ):
         if given not in (None, "", []):
             raise UserError(f"--resume goes on with the plan that is there: leave {option} out")
@@ -230,6 +234,8 @@ def _resumed(
     chosen_implementations(",".join(plan["implementations"]))  # a plugin may be missing here
     here = make_setting(plan["device"], plan["profile"], plan["seed"], paths_of(plan))
     here = with_data(here, plan.get("data", ()), arguments.data_dir, suites)
+    processes = plan.get("processes")
+    here = with_processes(here, processes if isinstance(processes, int) else None)
     return suites, tasks_of(plan, suites, here.profile), here, path
 
 
