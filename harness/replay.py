@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 #: The second time takes less than this part of the first in every pair: that is no noise.
 REMEMBERED = 0.7
-PAIRS = 5
+PAIRS = 7
 
 
 def remembered(first: Callable[[int], float], again: Callable[[], float]) -> float | None:

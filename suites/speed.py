@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fwpbench.harness.profiles import Profile
 from fwpbench.harness.suite import Answer, Case, Metric, Setting, Suite
 from fwpbench.implementations.base import Implementation
+from fwpbench.suites.data_dependence import NORMAL, timed_beside_normal, with_families
 from fwpbench.suites.named_operators import named_cases
 from fwpbench.suites.timed import timed
 
@@ -14,19 +15,23 @@ LENGTHS = {"quick": (256, 1024), "standard": (256, 2048), "full": (256, 2048, 16
 TIME = Metric("s", "lower", "median time of one call with a cold cache")
 JOULES = Metric("J", "lower", "of one warm call, what an idle device takes subtracted")
 RAW = Metric("J", "lower", "of one warm call, as the counter of the device has it")
+BESIDE = Metric("1", "lower", "time on this family of inputs ÷ that on normal ones")
 SIZES = {"B": 1, "H": 4, "K": 64, "V": 64}
 
 
 def cases(profile: Profile) -> Sequence[Case]:
-    return named_cases(
+    named = named_cases(
         profile,
         LENGTHS[profile.name],
         {**SIZES, "direction": "forward"},
         {**SIZES, "direction": "forward+backward"},
     )
+    return [*named, *with_families(profile, named)]
 
 
 def answer(case: Case, implementation: Implementation, setting: Setting) -> Answer:
+    if case.problem.inputs != NORMAL:
+        return timed_beside_normal(case, implementation, setting)
     return timed(case.problem, implementation, setting, energy=True)
 
 
@@ -34,5 +39,5 @@ SUITE = Suite(
     question="How fast is it?",
     cases=cases,
     answer=answer,
-    metrics={"time": TIME, "energy": JOULES, "energy raw": RAW},
+    metrics={"time": TIME, "energy": JOULES, "energy raw": RAW, "ratio to normal": BESIDE},
 )

@@ -104,7 +104,7 @@ class Rechecked:
         self._problem, self._run = problem, implementation.run
         self._setting = setting
         self._chance = random.Random(setting.seed)
-        self._truths = _truths_of(problem, setting.seed)
+        self._truths = truths_of(problem, setting.seed)
         self._sets = [copied(truth.inputs, setting.device.kind) for truth in self._truths]
         self._buffers = copied(self._truths[0].inputs, setting.device.kind)
         self._set = 0
@@ -175,10 +175,12 @@ class Rechecked:
     def remembers(self) -> float | None:
         """What part of a call's time the same call takes again, where results are looked up."""
         device, problem = self._setting.device, self._problem
-        contents = self._sets[0]
+        last = 0
 
         def seconds() -> float:
-            self._fill(contents)
+            # Made anew for the second call too: what comes before both must be the same.
+            seed = self._setting.seed + (SETS + last) * 2**20
+            self._fill(make_inputs(problem, seed=seed, device=device.kind))
             device.flush_cache()
             device.synchronize()
             start = device.record_event()
@@ -186,9 +188,8 @@ class Rechecked:
             return device.elapsed(start, device.record_event())
 
         def first(n: int) -> float:
-            nonlocal contents
-            seed = self._setting.seed + (SETS + n) * 2**20
-            contents = make_inputs(problem, seed=seed, device=device.kind)
+            nonlocal last
+            last = n
             return seconds()
 
         return remembered(first, seconds)
@@ -214,7 +215,7 @@ class Rechecked:
 
 
 @lru_cache(maxsize=2)
-def _truths_of(problem: Problem, seed: int) -> list[Truth]:
+def truths_of(problem: Problem, seed: int) -> list[Truth]:
     """Beyond LONGEST_GRADIENTS only the outputs are judged: the plain form keeps every chunk."""
     judged = problem if problem.T <= LONGEST_GRADIENTS else problem.replace(direction="forward")
     cotangents = make_cotangents(problem, seed, "cpu")
