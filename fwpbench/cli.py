@@ -254,6 +254,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--shard", type=_shard, metavar="I/N", help="part I of N of the plan: 3/8; see merge"
     )
     run.add_argument(
+        "--processes", type=_number, metavar="N",
+        help="time each case in N fresh processes: their interval shows what differs from process "
+        "to process (default: 1; 3 in the full profile)",
+    )  # fmt: skip
+    run.add_argument(
         "--executor", choices=("local", "ray"), default="local", metavar="EXECUTOR",
         help="local: a process for each GPU of this machine (the default); ray: for each GPU of a "
         "Ray cluster, or each of its machines",
@@ -433,6 +438,13 @@ def _seconds(text: str) -> float:
             f"expected a time such as 90 (seconds), 90s, 10m or 1h30m, not {text!r}"
         )
     return seconds
+
+
+def _number(text: str) -> int:
+    """3."""
+    if re.fullmatch(r"[1-9]\d{0,2}", text) is None:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 999, not {text!r}")
+    return int(text)
 
 
 def _shard(text: str) -> tuple[int, int]:

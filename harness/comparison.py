@@ -25,6 +25,8 @@ MARGIN = 0.01
 FALSE_DISCOVERIES = 0.05
 NORMAL = statistics.NormalDist()
 Z = NORMAL.inv_cdf(0.975)
+#: A time and the standard error of its logarithm; None where too little is known of that.
+Between = tuple[float, float | None]
 
 
 @dataclass(frozen=True)
@@ -43,26 +45,51 @@ class Change:
 
 
 def changes(
-    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]], margin: float = MARGIN
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    margin: float = MARGIN,
+    between: Mapping[str, tuple[Between | None, Between | None]] | None = None,
 ) -> dict[str, Change]:
-    """By cell, from the samples before and after; all in one unit, smaller is better."""
-    found = {name: _change(before, after, margin) for name, (before, after) in pairs.items()}
+    """By cell, from the samples before and after; all in one unit, smaller is better.
+
+    `between` has the times of the cells that were timed in several processes, with their errors:
+    samples taken together know nothing of what differs between those.
+    """
+    known = between or {}
+    found = {}
+    for name, (before, after) in pairs.items():
+        first, second = known.get(name, (None, None))
+        found[name] = _change(first or _of_samples(before), second or _of_samples(after), margin)
     told = _discoveries({name: each.p for name, each in found.items() if each.p is not None})
     return {name: _judged(each, margin, name in told) for name, each in found.items()}
 
 
-def _change(before: Sequence[float], after: Sequence[float], margin: float) -> Change:
-    ratio = statistics.median(after) / statistics.median(before)
-    errors = [_error_of_log_median(samples) for samples in (before, after)]
-    if errors[0] is None or errors[1] is None:
+def _of_samples(samples: Sequence[float]) -> Between:
+    return statistics.median(samples), error_of_log_median(samples)
+
+
+def between_processes(record: Record, metric: str) -> Between | None:
+    """The time of a record that several processes made, and its error; None for any other."""
+    measured = record.metrics.get(metric)
+    if "processes" not in record.detail or metric != "time" or measured is None:
+        return None
+    value, low, high = measured.value, measured.low, measured.high
+    if not value or not low or not high:
+        return None
+    # Student's interval is wide for few processes, and so is what follows from it.
+    return value, (math.log(high) - math.log(low)) / (2 * Z)
+
+
+def _change(before: Between, after: Between, margin: float) -> Change:
+    ratio = after[0] / before[0]
+    if before[1] is None or after[1] is None:
         return Change(ratio)
-    error, log = math.hypot(errors[0], errors[1]), math.log(ratio)
+    error, log = math.hypot(before[1], after[1]), math.log(ratio)
     beyond = abs(log) - math.log1p(margin)
     p = 1 - NORMAL.cdf(beyond / error) if error else float(beyond <= 0)
     return Change(ratio, math.exp(log - Z * error), math.exp(log + Z * error), p)
 
 
-def _error_of_log_median(samples: Sequence[float]) -> float | None:
+def error_of_log_median(samples: Sequence[float]) -> float | None:
     interval = interval_of_median(samples)
     if interval is None or interval[0] <= 0:
         return None

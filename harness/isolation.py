@@ -75,10 +75,10 @@ class Isolated:
     """Runs tasks in a worker; leaving it as a context manager leaves no process behind.
 
     `suites` says where the worker finds the table of suites, as "module:object", `load_plugins` who
-    loads the setting's plugins there, and `limit` how long one task may take, in seconds, since it
-    last told how far it is; `visible` which GPU it sees, None: those that are seen here. The thread
-    that makes it must live as long as it is used: where that thread ends, Linux takes the worker
-    for orphaned.
+    loads the setting's plugins there, `limit` how long one task may take, in seconds, since it last
+    told how far it is, and `visible` which GPU it sees, where not all that are seen here. The
+    thread that makes it must live as long as it is used: where that thread ends, Linux takes the
+    worker for orphaned.
     """
 
     def __init__(

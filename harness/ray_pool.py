@@ -60,6 +60,7 @@ class Station:
         from fwpbench.harness.device import DEVICES
         from fwpbench.harness.device_lock import Locked
         from fwpbench.harness.isolation import Isolated
+        from fwpbench.harness.processes import Repeated
         from fwpbench.harness.profiles import Profile
 
         profile = Profile(**{**order.profile, "data": tuple(order.profile["data"])})
@@ -80,7 +81,8 @@ class Station:
             load_plugins=order.load_plugins,
         )
         self._device = setting.device
-        self._execute = Locked(isolated, _place(order.device), order.timed, setting)
+        repeated = Repeated(isolated, order.timed, profile.processes)
+        self._execute = Locked(repeated, _place(order.device), order.timed, setting)
 
     def about(self) -> dict[str, Value]:
         """Which device it has, and how it executes."""

@@ -26,7 +26,7 @@ LONGEST_LINE = 4 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One number with its unit (s, B, fraction, 1 …); `low` and `high` bound it with 95 %."""
+    """One number with its unit (s, B, J, fraction, 1 …); `low` and `high` bound it with 95 %."""
 
     value: float | None
     unit: str

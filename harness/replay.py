@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 #: The second time takes less than this part of the first in every pair. On a machine under load
-#: a call of a millisecond was that much faster in every third pair: five in a row are no proof.
+#: a call of a millisecond was that much faster in every third pair.
 REMEMBERED = 0.7
+#: Where two of five honest pairs look so, all do once in 60,000 cases.
 PAIRS = 12
 
 

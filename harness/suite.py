@@ -16,7 +16,7 @@ from fwpbench.operators.problem import Problem
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number of a suite means. `unit` is s, B, fraction or 1."""
+    """What a number of a suite means. `unit` is s, B, J, fraction or 1."""
 
     unit: str
     better: Literal["lower", "higher"]

@@ -30,6 +30,7 @@ def section(evidence: Evidence) -> Section | None:
         "panels": _panels(evidence, timed, told),
         "without": by_cause(case for case in cases if case.value("time") is None),
         "timed": len(timed),
+        "joules": any(case.value("energy") is not None for case in timed),
         "said": lambda case, name: clipped(str(case.record.detail.get(name, "")), 80),
         "samples": lambda case: len(case.record.samples.get("time", [])),
         "evidence": evidence,

@@ -6,6 +6,7 @@ import math
 
 TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 SIZES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
+ENERGIES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"))
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: A string of a record or an environment is cut here; a command is allowed more.
 LONGEST_TEXT = 600
@@ -40,6 +41,8 @@ def shown(value: float | None, unit: str = "1") -> str:
         return _scaled(value, TIMES)
     if unit == "B":
         return _scaled(value, SIZES)
+    if unit == "J":
+        return _scaled(value, ENERGIES)
     if unit == "fraction":
         return f"{digits(100 * value)} %"
     return digits(value)

@@ -6,6 +6,7 @@ import functools
 import math
 import random
 import re
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from fwpbench.harness.borrowed import borrowed
 from fwpbench.harness.compilations import compilations
 from fwpbench.harness.device import Device
 from fwpbench.harness.domains import Cache, Domain, default_domain
+from fwpbench.harness.energy import counter_of, measure, pause
 from fwpbench.harness.gate import judge_with_laws
 from fwpbench.harness.golden import (
     Tensors,
@@ -140,7 +142,7 @@ class Rechecked:
         self._problem, self._run = problem, implementation.run
         self._setting = setting
         self._chance = random.Random(setting.seed)
-        self._truths = _truths_of(problem, setting.seed)
+        self._truths = truths_of(problem, setting.seed)
         kind = setting.device.kind
         self._sets = [copied(truth.inputs, kind) for truth in self._truths]
         self._buffers = [copied(self._truths[0].inputs, kind) for _ in range(places)]
@@ -234,10 +236,12 @@ class Rechecked:
     def remembers(self) -> float | None:
         """What part of a call's time the same call takes again, where results are looked up."""
         device, problem = self._setting.device, self._problem
-        contents = self._sets[0]
+        last = 0
 
         def seconds() -> float:
-            self._overwrite(0, contents)
+            # Made anew for the second call too: what comes before both must be the same.
+            seed = self._setting.seed + (SETS + last) * 2**20
+            self._overwrite(0, make_inputs(problem, seed=seed, device=device.kind))
             device.flush_cache()
             device.synchronize()
             start = device.record_event()
@@ -245,9 +249,8 @@ class Rechecked:
             return device.elapsed(start, device.record_event())
 
         def first(n: int) -> float:
-            nonlocal contents
-            seed = self._setting.seed + (SETS + n) * 2**20
-            contents = make_inputs(problem, seed=seed, device=device.kind)
+            nonlocal last
+            last = n
             return seconds()
 
         return remembered(first, seconds)
@@ -274,11 +277,36 @@ class Rechecked:
 
 
 @functools.lru_cache(maxsize=2)
-def _truths_of(problem: Problem, seed: int) -> list[Truth]:
+def truths_of(problem: Problem, seed: int) -> list[Truth]:
     """Beyond LONGEST_GRADIENTS only the outputs are judged: the plain form keeps every chunk."""
     judged = problem if problem.T <= LONGEST_GRADIENTS else problem.replace(direction="forward")
     cotangents = make_cotangents(problem, seed, "cpu")
     return [find_long_truth(judged, seed + n * 2**20, cotangents) for n in range(SETS)]
+
+
+def energy_of(calls: Rechecked, setting: Setting) -> Answer:
+    """Joules a call, as metrics of an answer, or in its detail the reason why there are none."""
+    windows, device = setting.profile.energy_windows, setting.device
+    if not windows:
+        return Answer(detail={"energy": {"missing": "not asked in this profile"}})
+    counter = counter_of(device.kind)
+    if isinstance(counter, str):
+        return Answer(detail={"energy": {"missing": counter}})
+
+    def call() -> None:
+        calls.call()
+        device.synchronize()
+
+    found = measure(call, counter, windows, device.now, pause)
+    net, raw = (statistics.fmean(each) for each in (found.net, found.raw))
+    return Answer(
+        metrics={
+            "energy": Measurement(value=net, unit="J", low=found.low, high=found.high),
+            "energy raw": Measurement(value=raw, unit="J"),
+        },
+        samples={"energy": list(found.net), "energy raw": list(found.raw)},
+        detail={"energy": {"counter": counter.name, "idle W": found.idle, "cache": "warm"}},
+    )
 
 
 def timed(
@@ -287,6 +315,8 @@ def timed(
     setting: Setting,
     domain: Domain | None = None,
     cache: Cache = "cold",
+    *,
+    energy: bool = False,
 ) -> Answer:
     """The gate, then the time, then some of the results: what is wrong has no time."""
     device = setting.device
@@ -342,7 +372,10 @@ def timed(
     if (part := calls.remembers()) is not None:
         again = f"the same inputs again take {part:.2g} of the first call's time, or less"
         status, reason = "remembered", f"{again}: results are remembered"
-    return Answer(status, reason, metrics, samples, tags, detail)
+    joules = energy_of(calls, setting) if energy else Answer()
+    metrics |= joules.metrics
+    samples |= {name: list(each) for name, each in joules.samples.items()}
+    return Answer(status, reason, metrics, samples, tags, {**detail, **joules.detail})
 
 
 def _trusted(timing: Timing, fraction: float) -> tuple[str, str]:
@@ -360,7 +393,7 @@ def places_for(problem: Problem, device: Device, seed: int) -> int:
     """How many buffers must take turns so that none of the inputs is left in the cache."""
     size = sum(
         x.numel() * x.element_size()
-        for x in named_inputs(_truths_of(problem, seed)[0].inputs).values()
+        for x in named_inputs(truths_of(problem, seed)[0].inputs).values()
     )
     return max(1, math.ceil(device.rotates / size))
 

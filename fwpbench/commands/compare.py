@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fwpbench.commands.reading import read
-from fwpbench.harness.comparison import MARGIN, Change, changes, samples_of
+from fwpbench.harness.comparison import MARGIN, Change, between_processes, changes, samples_of
 from fwpbench.harness.doctor import NOISE
 from fwpbench.harness.records import Record
 from fwpbench.harness.run_folder import Run
@@ -33,7 +33,11 @@ def main(arguments: Namespace) -> int:
         )
     margin = _margin(before, after, arguments.margin)
     samples = {key: (first, second) for key, (_, _, first, second) in pairs.items()}
-    found = changes(samples, margin)
+    processes = {
+        key: (between_processes(old, arguments.metric), between_processes(new, arguments.metric))
+        for key, (old, new, _, _) in pairs.items()
+    }
+    found = changes(samples, margin, processes)
     elsewhere = _other_machine(before, after)
     if arguments.json:
         _print_json(found, pairs, margin, elsewhere)

@@ -23,6 +23,7 @@ from fwpbench.commands.selection import (
     setting,
     with_data,
     with_domains,
+    with_processes,
 )
 from fwpbench.harness.budget import Budget, in_words
 from fwpbench.harness.device import DEVICES
@@ -64,6 +65,7 @@ def _planned(arguments: Namespace) -> int:
         suites = chosen_suites(arguments.suites)
         here = with_data(setting(arguments), arguments.data, arguments.data_dir, suites)
         here = with_domains(here, arguments.domains)
+        here = with_processes(here, arguments.processes)
         tasks = make_tasks(
             suites,
             chosen_implementations(arguments.implementations),
@@ -167,6 +169,7 @@ def _plan(arguments: Namespace, tasks: Sequence[Task], here: Setting) -> dict[st
         "device": here.device.kind,
         "data": list(here.profile.data),
         "domains": list(arguments.domains),
+        "processes": here.profile.processes,
         "plugins": plugins.as_json(here.plugins),
         "arguments": command_line(arguments.words),
     }
@@ -224,6 +227,7 @@ def _resumed(
         ("--shard", arguments.shard),
         ("--data", arguments.data),
         ("--domains", arguments.domains),
+        ("--processes", arguments.processes),
     ):
         if given not in (None, "", []):
             raise UserError(f"--resume goes on with the plan that is there: leave {option} out")
@@ -236,6 +240,8 @@ def _resumed(
     here = with_data(here, plan.get("data", ()), arguments.data_dir, suites)
     if "domains" in plan:  # an older one had none
         here = with_domains(here, plan["domains"])
+    processes = plan.get("processes")
+    here = with_processes(here, processes if isinstance(processes, int) else None)
     return suites, tasks_of(plan, suites, here.profile), here, path
 
 

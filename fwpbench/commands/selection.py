@@ -17,6 +17,7 @@ from fwpbench.harness.domains import asked_domains
 from fwpbench.harness.engine import Executor, InProcess, Log, Several
 from fwpbench.harness.isolation import Isolated
 from fwpbench.harness.pool import Pool
+from fwpbench.harness.processes import Repeated
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.suite import Setting, Suite
 from fwpbench.implementations import IMPLEMENTATIONS
@@ -83,11 +84,13 @@ def executor(
     """
     if os.name != "posix":
         return InProcess(SUITES, here, log)
+    timed = timed_suites()
     gpus = visible_gpus() if here.device.kind == "cuda" else []
 
     def station(device: str, visible: str | None = None) -> Executor:
         isolated = Isolated(TABLES, here, log, limit, LOADER, visible)
-        return Locked(isolated, device, timed_suites(), here)
+        repeated = Repeated(isolated, timed, here.profile.processes)
+        return Locked(repeated, device, timed, here)
 
     if len(gpus) > 1:
         return Pool([partial(station, f"cuda-{gpu}", gpu) for gpu in gpus])
@@ -126,6 +129,13 @@ def setting(arguments: Namespace) -> Setting:
     return make_setting(
         arguments.device, arguments.profile, arguments.seed, shown(arguments.plugin)
     )
+
+
+def with_processes(here: Setting, processes: int | None) -> Setting:
+    """The same, with each timed case in so many processes; None: as the profile has it."""
+    if processes is None:
+        return here
+    return replace(here, profile=replace(here.profile, processes=processes))
 
 
 def with_data(
