@@ -69,7 +69,7 @@ examples:
   fwpbench run speed scaling --where "rule=sum,delta T>=1024"
   fwpbench run agreement speed --plugin my_kernel.py
   fwpbench run language-modeling --data wikitext-2 --data-dir DIR
-  fwpbench run speed --domains call,throughput  beside the time on the device, cold and warm
+  fwpbench run speed --domains all              by call, kernels, throughput too, cold and warm
   fwpbench run --dry-run                        what would be run, and nothing else
   fwpbench run --budget 10m --output runs/a     what can be done in ten minutes
   fwpbench run --resume runs/a --budget 1h30m   and what is left of it in ninety

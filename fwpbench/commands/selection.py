@@ -24,6 +24,7 @@ from fwpbench.suites import SUITES
 from fwpbench.suites.data_sets import check_data, data_folder
 
 Row = TypeVar("Row")
+LOAD_PLUGINS = "fwpbench.plugins:load_plugins"
 
 
 def chosen_suites(names: Iterable[str]) -> dict[str, Suite]:
@@ -69,9 +70,7 @@ def executor(here: Setting, log: Log | None = None, limit: float | None = None) 
     """Where implementations run: in a process of their own, wherever there are POSIX processes."""
     if os.name != "posix":
         return InProcess(SUITES, here, log)
-    return Isolated(
-        "fwpbench.suites:SUITES", here, log, limit, load_plugins="fwpbench.plugins:load_plugins"
-    )
+    return Isolated("fwpbench.suites:SUITES", here, log, limit, load_plugins=LOAD_PLUGINS)
 
 
 def setting(arguments: Namespace) -> Setting:
@@ -107,4 +106,4 @@ def make_setting(
         raise UserError(unknown("device", device, DEVICES))
     if not 0 <= seed < 2**63:
         raise UserError(f"--seed must be at least 0 and below 2**63, got {seed}")
-    return Setting(DEVICES[device](), PROFILES[profile], seed, plugins)
+    return Setting(DEVICES[device](), PROFILES[profile], seed, plugins, LOAD_PLUGINS)
