@@ -217,7 +217,7 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--domains", type=_names, default=[], metavar="A,B",
         help="what speed times besides its default: call, device, kernels, throughput or all, cold "
-        "and warm (default: all in the full profile)",
+        "and warm; or default, nothing besides (default: all in the full profile)",
     )  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--json", action="store_true", help="no progress; one JSON object at the end")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -194,6 +195,12 @@ def test_domains_are_asked_for_on_the_command_line(capsys):
     assert all("with cache=warm domain=call" in key for key in set(asked) - set(default))
     assert cli.main([*words, "--profile", "full", "--json"]) == 0
     assert any("domain=call" in key for key in json.loads(capsys.readouterr().out))
+    profile = replace(PROFILES["full"], domains=(("call", "warm"),))
+    for case in speed.cases(profile)[:2]:  # the default one, and one besides
+        task = Task("speed", case, "chunked", 0)
+        command = shlex.split(task.command("cpu", profile))
+        assert cli.main([*command[1:], "--dry-run", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == [task.key]
     assert cli.main([*words, "--domains", "kernels"]) == 2
     assert "on cpu nothing is timed but call" in capsys.readouterr().err
 
