@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench speed test honest interpret compile-all gpu-triton gpu-peers lint types format clean
+.PHONY: help bench speed test honest interpret compile-all gpu-triton gpu-peers gpu-measure lint types format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ gpu-triton: $(READY) ## on a GPU: agreement of the Triton kernels, then their ta
 gpu-peers: $(READY) ## on a GPU: agreement, museum and speed of the peers beside ours
 	$(GPU)
 	$(BIN)/fwpbench run agreement museum speed --implementations triton,chunked,$(PEERS) --device cuda --budget 8m --output runs/gpu-peers $(ARGS)
+
+gpu-measure: $(READY) ## on a GPU: laws of its clocks, caches and domains, then a run that fills every field
+	$(GPU)
+	$(BIN)/python -m pytest tests/test_gpu_measure.py -q
+	$(BIN)/fwpbench run speed memory first-call longest --domains all --implementations triton,chunked,torch-sdpa --where "T<=1024" --device cuda --budget 6m --output runs/gpu-measure $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .

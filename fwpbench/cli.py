@@ -97,7 +97,7 @@ examples:
   fwpbench run speed scaling --where "rule=sum,delta T>=1024"
   fwpbench run agreement speed --plugin my_kernel.py
   fwpbench run language-modeling --data wikitext-2 --data-dir DIR
-  fwpbench run speed --domains call,throughput  beside the time on the device, cold and warm
+  fwpbench run speed --domains all              by call, kernels, throughput too, cold and warm
   fwpbench run --dry-run                        what would be run, and nothing else
   fwpbench run --budget 10m --output runs/a     what can be done in ten minutes
   fwpbench run --resume runs/a --budget 1h30m   and what is left of it in ninety
@@ -276,7 +276,7 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--domains", type=_names, default=[], metavar="A,B",
         help="what speed times besides its default: call, device, kernels, throughput or all, cold "
-        "and warm (default: all in the full profile)",
+        "and warm; or default, nothing besides (default: all in the full profile)",
     )  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--json", action="store_true", help="no progress; one JSON object at the end")

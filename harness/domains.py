@@ -40,12 +40,15 @@ def default_domain(device: Device) -> Domain:
 def asked_domains(device: Device, names: Sequence[str]) -> tuple[tuple[Domain, Cache], ...]:
     """Each of these domains cold and warm, less the default, which is always there.
 
-    `all` is all that the device has. Raises UserError for a domain it has not.
+    `all` is all that the device has, and `default` nothing besides. Raises UserError for a domain
+    that it has not.
     """
     wanted: list[Domain] = []
     for name in names:
+        if name == "default":
+            continue
         if name != "all" and name not in DOMAINS:
-            raise UserError(unknown("domain", name, [*DOMAINS, "all"]))
+            raise UserError(unknown("domain", name, [*DOMAINS, "all", "default"]))
         known = [domain for domain in device.domains if name in (domain, "all")]
         if not known:
             raise UserError(

@@ -214,7 +214,7 @@ def _ask(
         return implementation, Answer("unsupported", _sentence(error))
     # Whatever an implementation raises is its result, sys.exit() too.
     except BaseException as error:
-        if _out_of_memory(error):
+        if out_of_memory(error):
             return implementation, Answer("out-of-memory", _sentence(error), detail=detail)
         if log is not None:
             log(task, traceback.format_exc())
@@ -223,7 +223,7 @@ def _ask(
         return implementation, Answer(status, reason, detail=detail)
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     # The CPU allocator of torch says so in a RuntimeError, and so does that of C++.
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError)

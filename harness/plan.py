@@ -47,8 +47,8 @@ class Task:
         words += ["--implementations", self.implementation, "--device", device]
         words += ["--profile", profile.name, "--seed", str(self.seed)]
         words += ["--data", ",".join(profile.data)] if profile.data else []
-        if "domain" in self.case.parameters and profile.domains:
-            words += ["--domains", str(self.case.parameters["domain"])]
+        if profile.domains:
+            words += ["--domains", str(self.case.parameters.get("domain", "default"))]
         return command_line([*words, *(word for path in plugins for word in ("--plugin", path))])
 
     def _conditions(self) -> Iterator[str]:

@@ -108,12 +108,17 @@ def together(records: Sequence[Record]) -> Record:
         status = "unstable" if wide else "ok"
         number = len(records)
         reason = f"the 95 % interval of {number} processes is wider than ± 10 %" if wide else ""
-    time = Measurement(value=found.value, unit="s", low=found.low, high=found.high)
+    metrics = dict(worst.metrics)
+    if "roofline" in metrics:  # of that one process's time
+        alone = metrics["roofline"]
+        fraction = alone.value and alone.value * (metrics["time"].value or 0.0) / found.value
+        metrics["roofline"] = replace(alone, value=fraction)
+    metrics["time"] = Measurement(value=found.value, unit="s", low=found.low, high=found.high)
     return replace(
         worst,
         status=status,
         reason=reason,
-        metrics=worst.metrics | {"time": time},
+        metrics=metrics,
         samples=worst.samples | {"time": [x for samples in processes for x in samples]},
         tags=list(dict.fromkeys(tag for each in records for tag in each.tags)),
         detail=worst.detail

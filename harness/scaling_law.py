@@ -18,6 +18,8 @@ import numpy as np
 FEWEST = 4
 #: Student's t at 97.5 % for 1, 2, … degrees of freedom; beyond, the last, which is a little wide.
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+#: Fits whose crossovers make an interval.
+RESAMPLES = 100
 EXPONENTS = np.arange(0.0, 4.0005, 0.005)
 
 
@@ -105,13 +107,62 @@ def _fits(
 
 
 def crossover(one: ScalingLaw, other: ScalingLaw, most: float) -> float | None:
-    """The number of tokens from which on `one` is faster than `other`, up to `most`; else None."""
+    """T*, the number of tokens from which on `one` is faster than `other`, up to `most`; else
+    None."""
     lengths = np.geomspace(1, most, 2000)
-    faster = np.array([one.at(T) < other.at(T) for T in lengths])
+    faster = _curve(one, lengths) < _curve(other, lengths)
     if not faster[-1]:
         return None
     slower = np.flatnonzero(~faster)
     return float(lengths[slower[-1] + 1]) if len(slower) else 1.0
+
+
+def _curve(law: ScalingLaw, lengths: np.ndarray) -> np.ndarray:
+    curve: np.ndarray = law.constant + law.factor * lengths**law.exponent
+    return curve
+
+
+#: Tokens, seconds, and standard errors as fractions of the seconds.
+Points = tuple[Sequence[float], Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """T*, and what bounds it with 95 %; None: there is none up to the most that was asked for."""
+
+    tokens: float | None
+    low: float | None
+    high: float | None
+
+
+def crossover_interval(one: Points, other: Points, most: float) -> Crossover | None:
+    """T* of two fits, and its percentiles among fits to times drawn anew around them.
+
+    Each time is drawn with its own error and the spread between lengths (a parametric bootstrap,
+    Efron and Tibshirani 1993, chapter 6). None where a law has too few lengths to be fitted.
+    """
+    first, second = fit(*one), fit(*other)
+    if first is None or second is None:
+        return None
+    rng = np.random.default_rng(0)
+    drawn = zip(_drawn(rng, one, first), _drawn(rng, other, second), strict=True)
+    found = [at or math.inf for at in (crossover(*laws, most) for laws in drawn)]
+    low, high = np.quantile(found, (0.025, 0.975), method="nearest")
+    low, high = (float(x) if x < math.inf else None for x in (low, high))
+    return Crossover(crossover(first, second, most), low, high)
+
+
+def _drawn(rng: np.random.Generator, points: Points, law: ScalingLaw) -> list[ScalingLaw]:
+    T, _, own = (np.asarray(each, float) for each in points)
+    weights, fitted = _weights(own, law.spread), _curve(law, T)
+    laws = []
+    for _ in range(RESAMPLES):
+        t = fitted * np.exp(rng.normal(0, np.hypot(own, law.spread)))
+        misfits, constants, factors = _fits(EXPONENTS, T, t, weights)
+        best = int(misfits.argmin())
+        found = constants[best], factors[best], EXPONENTS[best], 0.0, 0.0, law.spread
+        laws.append(ScalingLaw(*map(float, found)))
+    return laws
 
 
 def error_of(low: float | None, high: float | None, median: float) -> float | None:

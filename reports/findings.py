@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fwpbench.harness.scaling_law import crossover_interval
 from fwpbench.reports.capacity import THRESHOLD, load_of, most_pairs, pairs_of
 from fwpbench.reports.curves import curves_of
 from fwpbench.reports.evidence import Case, Evidence, varying
-from fwpbench.reports.growth import lines_of
+from fwpbench.reports.growth import Line, lines_of
 from fwpbench.reports.quality_language import PERPLEXITY
 from fwpbench.reports.quality_retrieval import SOLVED, is_shown, largest_solved, setting_of, size_of
 from fwpbench.reports.quality_translation import BLEU
@@ -122,8 +124,10 @@ def crossover(evidence: Evidence) -> Finding | None:
     ranked = [c for c in evidence.of("scaling") if evidence.is_ranked(c) and c.value("time")]
     best: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     baseline: dict[str, dict[int, float]] = defaultdict(dict)
+    lines: dict[tuple[str, str], list[Line]] = defaultdict(list)
     for line in lines_of(ranked, evidence):
         rule = line.cases[0].operator.rule
+        lines["" if rule == SOFTMAX else line.label, line.under].append(line)
         times = baseline[line.under] if rule == SOFTMAX else best[line.label, line.under]
         for case in line.cases:
             value = case.value("time") or 0.0
@@ -139,7 +143,8 @@ def crossover(evidence: Evidence) -> Finding | None:
         said = f"from T = {count(after[0])} on" if after else f"not up to T = {count(common[-1])}"
         ratio = f"{digits(baseline[conditions][common[-1]] / times[common[-1]])} ×"
         where = " · ".join(filter(None, (label, conditions)))
-        rows.append((where, said, ratio))
+        first, second = (_fastest_line(lines[name, conditions], common[-1]) for name in (label, ""))
+        rows.append((where, said, _crossing(first, second, common[-1]), ratio))
         if after:
             crossed[after[0]].append(where)
     if not rows:
@@ -152,8 +157,31 @@ def crossover(evidence: Evidence) -> Finding | None:
         if told
         else "No operator became faster than softmax attention at the lengths tried."
     )
-    columns = ("Operator", "Faster than softmax attention", "Gain at the largest T")
+    columns = (
+        *("Operator", "Faster than softmax attention", "T* of the laws (95 %)"),
+        "Gain at the largest T",
+    )
     return Finding(sentence, columns, rows)
+
+
+def _fastest_line(lines: Sequence[Line], tokens: int) -> Line:
+    """Of the implementation that is fastest at this T."""
+    at = [(case.value("time") or math.inf, line) for line in lines if (case := line.at(tokens))]
+    return min(at, key=lambda pair: pair[0])[1]
+
+
+def _crossing(one: Line, other: Line, most: int) -> str:
+    """`740 (610 – 905)`: where the fitted laws cross; a dash where one could not be fitted."""
+    points = one.points("time"), other.points("time")
+    found = crossover_interval(points[0], points[1], most) if points[0] and points[1] else None
+    if found is None:
+        return "–"
+    beyond = f"> {count(most)}"
+    low, at, high = (
+        beyond if tokens is None else count(round(tokens))
+        for tokens in (found.low, found.tokens, found.high)
+    )
+    return at if low == high else f"{at} ({low} – {high})"
 
 
 def most_stored(evidence: Evidence) -> Finding | None:

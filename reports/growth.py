@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fwpbench.harness.scaling_law import error_of, fit
+from fwpbench.harness.scaling_law import Points, error_of, fit
 from fwpbench.reports import axes, charts
 from fwpbench.reports.axes import Unit
 from fwpbench.reports.coverage import by_cause
@@ -33,8 +33,8 @@ class Line:
     def under(self) -> str:
         return " · ".join(filter(None, (self.direction, self.conditions)))
 
-    def exponent(self, metric: str) -> str:
-        """`1.02 (0.97 – 1.08)`: p of a + c·T^p; a dash where too few lengths have an interval."""
+    def points(self, metric: str) -> Points | None:
+        """What a law is fitted to: T, the values, and their errors; None where none has one."""
         points = [
             (case.tokens, value, error)
             for case in self.cases
@@ -42,7 +42,15 @@ class Line:
             and (value := case.value(metric)) is not None
             and (error := error_of(*case.bounds(metric), value)) is not None
         ]
-        law = fit(*zip(*points, strict=True)) if points else None
+        if not points:
+            return None
+        tokens, values, errors = zip(*points, strict=True)
+        return tokens, values, errors
+
+    def exponent(self, metric: str) -> str:
+        """`1.02 (0.97 – 1.08)`: p of a + c·T^p; a dash where too few lengths have an interval."""
+        points = self.points(metric)
+        law = fit(*points) if points else None
         if law is None:
             return "–"
         return f"{law.exponent:.2f} ({law.low:.2f} – {law.high:.2f})"

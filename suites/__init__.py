@@ -16,6 +16,7 @@ SUITES: Registry[Suite] = Registry(
         "speed": "fwpbench.suites.speed:SUITE",
         "first-call": "fwpbench.suites.first_call:SUITE",
         "memory": "fwpbench.suites.memory:SUITE",
+        "longest": "fwpbench.suites.longest:SUITE",
         "scaling": "fwpbench.suites.scaling:SUITE",
         "capacity": "fwpbench.suites.capacity:SUITE",
         "stability": "fwpbench.suites.stability:SUITE",

@@ -48,7 +48,7 @@ def cases(profile: Profile) -> Sequence[Case]:
 def answer(case: Case, implementation: Implementation, setting: Setting) -> Answer:
     if (refusal := wrong(case.problem, implementation, setting)) is not None:
         return refusal
-    if (name := _name_of(implementation)) is None:
+    if (name := name_of(implementation)) is None:
         return Answer("unsupported", "another process finds only what the tables name")
     with tempfile.TemporaryDirectory() as folder:
         empty = _in_a_process(case.problem, name, setting, folder)
@@ -69,7 +69,7 @@ def answer(case: Case, implementation: Implementation, setting: Setting) -> Answ
     )
 
 
-def _name_of(implementation: Implementation) -> str | None:
+def name_of(implementation: Implementation) -> str | None:
     for name in IMPLEMENTATIONS:
         with suppress(ImportError):
             if IMPLEMENTATIONS[name] is implementation:

@@ -140,7 +140,7 @@ def test_the_least_is_never_more_than_any_form() -> None:
 OPERATORS = [
     Operator(rule, phi, norm)
     for rule in UPDATE_RULES
-    for phi in ("identity", "elu+1", "favor-5", "dpfp-2")
+    for phi in ("identity", "favor-5")
     for norm in ("none", "sum+attention", "l2")
 ]
 

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from fwpbench.harness.scaling_law import FEWEST, ScalingLaw, crossover, error_of, fit
+from fwpbench.harness.scaling_law import (
+    FEWEST,
+    ScalingLaw,
+    crossover,
+    crossover_interval,
+    error_of,
+    fit,
+)
 
 LENGTHS = [2**n for n in range(6, 14)]
 
@@ -83,3 +90,34 @@ def test_where_one_becomes_faster_than_another():
 def test_the_error_of_a_median_is_read_off_its_interval():
     assert error_of(0.98, 1.02, 1.0) == pytest.approx(0.0102, rel=0.01)
     assert error_of(None, 1.02, 1.0) is None
+
+
+def test_the_interval_of_a_crossover_holds_it(record_property):
+    """A launch and a linear law against a quadratic one, where they are known to cross."""
+    truth = (3e-6 + math.sqrt(9e-12 + 4 * 1e-9 * 1e-3)) / (2 * 1e-9)  # about 3,400
+    rng, runs, held, widths = np.random.default_rng(0), 60, 0, []
+    for _ in range(runs):
+        T = np.array(LENGTHS, float)
+        laws = 1e-3 + 3e-6 * T, 1e-9 * T**2 + 1e-12
+        times = [law * np.exp(rng.normal(0, 0.02, len(T))) for law in laws]
+        found = crossover_interval(
+            *((LENGTHS, time, [0.02] * len(T)) for time in times), most=LENGTHS[-1]
+        )
+        held += found.low <= truth <= found.high
+        widths.append((found.high - found.low) / truth)
+    said = f"{100 * held / runs:.0f} % of {runs} hold T*, width {np.median(widths):.2f} of it"
+    record_property("coverage", said)
+    print(said)
+    assert held / runs >= 0.90
+    assert np.median(widths) < 0.5, "an interval that says something"
+
+
+def test_what_never_crosses_has_an_open_interval():
+    T = np.array(LENGTHS, float)
+    slow, fast = (LENGTHS, 2e-6 * T, [0.01] * 8), (LENGTHS, 1e-6 * T, [0.01] * 8)
+    found = crossover_interval(slow, fast, most=LENGTHS[-1])
+    assert (found.tokens, found.high) == (None, None)
+    always = crossover_interval(fast, slow, most=LENGTHS[-1])
+    assert always.tokens == 1.0
+    few = tuple(values[:3] for values in fast)
+    assert crossover_interval(few, slow, most=100) is None

@@ -19,6 +19,7 @@ from fwpbench.harness.records import to_line
 from fwpbench.harness.run_folder import read_run
 from fwpbench.harness.shard import shard_of
 from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.operators.errors import UserError
 from fwpbench.suites import SUITES
 
 WORDS = ["run", "agreement", "--where", "rule=sum phi=elu+1 norm=attention", "--device", "cpu"]
@@ -62,6 +63,10 @@ def paths(folder: Path, *names: str) -> list[str]:
 @pytest.mark.parametrize("of", [1, 2, 7])
 def test_every_task_is_in_one_shard_and_a_case_is_in_one_piece(suite: str, of: int) -> None:
     tasks = make_tasks({suite: SUITES[suite]}, list(IMPLEMENTATIONS), PROFILES["quick"], 0)
+    if of > len(tasks) // len(IMPLEMENTATIONS):
+        with pytest.raises(UserError, match="cases to share out"):
+            shard_of(tasks, of, of)
+        return
     shards = [shard_of(tasks, number, of) for number in range(1, of + 1)]
     assert sorted(task.key for shard in shards for task in shard) == sorted(t.key for t in tasks)
     assert all(len(shard) % len(IMPLEMENTATIONS) == 0 for shard in shards)

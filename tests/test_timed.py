@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from fwpbench import cli
 from fwpbench.harness.device import CpuDevice
 from fwpbench.harness.domains import CACHES, DOMAINS, Kernel
 from fwpbench.harness.engine import make_record
@@ -15,6 +19,7 @@ from fwpbench.harness.mutants import MUTANTS
 from fwpbench.harness.plan import Task, task_as_json, task_from_json
 from fwpbench.harness.profiles import PROFILES, Profile
 from fwpbench.harness.roofline import Peaks, PeaksOfRun
+from fwpbench.harness.run_folder import read_run
 from fwpbench.harness.signature import parse, signature
 from fwpbench.harness.suite import Case, Setting
 from fwpbench.implementations import IMPLEMENTATIONS
@@ -76,18 +81,12 @@ def test_a_record_names_its_domain_and_cache(domain, cache):
     assert (answer.detail["domain"], answer.detail["cache"]) == (domain, cache)
     assert answer.detail["buffers"] == (5 if cache == "cold" else 1)
     task = Task("speed", Case(PROBLEM), "chunked", 0)
-    record = make_record(task, setting(OURS), "in-tree", answer, _now(), 0.0)
+    record = make_record(task, setting(OURS), "in-tree", answer, datetime.now(UTC), 0.0)
     _, said = parse(signature(record, {}))
     assert (said["domain"], said["cache"]) == (domain, cache)
     if domain == "kernels":
         assert answer.metrics["time"].value == pytest.approx(3.1e-3)
         assert answer.detail["kernels"]["fwp_forward"] == [2, pytest.approx(3e-3)]
-
-
-def _now():
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC)
 
 
 def test_the_default_is_the_device_with_a_cold_cache_and_on_a_cpu_the_call():
@@ -102,9 +101,6 @@ def test_the_profile_plans_domains_beside_the_default_and_they_survive_the_way_t
     plain, more = speed.cases(PROFILES["quick"]), speed.cases(profile)
     assert len(more) == 3 * len(plain)
     assert [case for case in more if not case.parameters] == plain
-    import json
-    from dataclasses import asdict
-
     assert Profile.from_json(json.loads(json.dumps(asdict(profile)))) == profile
     task = Task("speed", more[1], "chunked", 0)
     assert task_from_json(task_as_json(task)).key == task.key
@@ -186,3 +182,40 @@ def test_throttled_samples_stay_in_the_record():
     assert len(answer.samples["time, flagged"]) == len(flagged)
     assert answer.detail["clock Hz"] == 1e9
     assert len(answer.samples["time"]) >= BRIEF.fewest
+
+
+def test_domains_are_asked_for_on_the_command_line(capsys):
+    where = "rule=sum phi=elu+1 T=256 direction=forward"
+    words = ["run", "speed", "--device", "cpu", "--implementations", "chunked", "--dry-run"]
+    assert cli.main([*words, "--where", where, "--json"]) == 0
+    default = json.loads(capsys.readouterr().out)
+    assert cli.main([*words, "--where", where, "--json", "--domains", "all"]) == 0
+    asked = json.loads(capsys.readouterr().out)
+    assert len(asked) == 2 * len(default)
+    assert [key for key in asked if " with " not in key] == default
+    assert all("with cache=warm domain=call" in key for key in set(asked) - set(default))
+    assert cli.main([*words, "--profile", "full", "--json"]) == 0
+    assert any("domain=call" in key for key in json.loads(capsys.readouterr().out))
+    profile = replace(PROFILES["full"], domains=(("call", "warm"),))
+    for case in speed.cases(profile)[:2]:  # the default one, and one besides
+        task = Task("speed", case, "chunked", 0)
+        command = shlex.split(task.command("cpu", profile))
+        assert cli.main([*command[1:], "--dry-run", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == [task.key]
+    assert cli.main([*words, "--domains", "kernels"]) == 2
+    assert "on cpu nothing is timed but call" in capsys.readouterr().err
+
+
+def test_a_run_of_domains_is_resumed_with_them(tmp_path, capsys):
+    where = "rule=sum phi=elu+1 T=256 direction=forward cache=warm"
+    path = str(tmp_path / "run")
+    words = ["run", "speed", "--device", "cpu", "--implementations", "chunked", "--json"]
+    assert cli.main([*words, "--where", where, "--domains", "call", "--output", path]) == 0
+    (record,) = read_run(tmp_path / "run").records
+    assert (record.detail["domain"], record.detail["cache"]) == ("call", "warm")
+    assert "--domains call" in record.command
+    (tmp_path / "run/records.jsonl").write_text("")
+    assert cli.main(["run", "--resume", path, "--json"]) == 0
+    (again,) = read_run(tmp_path / "run").records
+    assert again.key == record.key
+    capsys.readouterr()

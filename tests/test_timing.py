@@ -143,6 +143,14 @@ def test_looking_only_now_and_then_keeps_the_promise(rho, sigma, record_property
     assert 0.93 <= share <= 0.97 if rho == 0 else share >= 0.90
 
 
+def test_a_drift_is_never_settled() -> None:
+    """Each sample a thousandth slower than the last: no two of them tell two things."""
+    device = SimulatedDevice([1 + n / 1000 for n in range(2 * LOOKS[-1])])
+    timing = times(device, PATIENT)
+    assert timing.stop_reason == "most samples"
+    assert timing.tags == ["few-samples"]
+
+
 # When sampling stops
 
 

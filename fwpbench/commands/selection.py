@@ -29,6 +29,7 @@ from fwpbench.suites import SUITES
 from fwpbench.suites.data_sets import check_data, data_folder
 
 Row = TypeVar("Row")
+LOAD_PLUGINS = "fwpbench.plugins:load_plugins"
 
 
 def chosen_suites(names: Iterable[str]) -> dict[str, Suite]:
@@ -72,7 +73,6 @@ def _known(names: list[str], table: Registry[Any]) -> list[str]:
 
 #: Where workers find the tables, and who adds the plugins' rows to them.
 TABLES = "fwpbench.suites:SUITES"
-LOADER = "fwpbench.plugins:load_plugins"
 
 
 def executor(
@@ -88,7 +88,7 @@ def executor(
     gpus = visible_gpus() if here.device.kind == "cuda" else []
 
     def station(device: str, visible: str | None = None) -> Executor:
-        isolated = Isolated(TABLES, here, log, limit, LOADER, visible)
+        isolated = Isolated(TABLES, here, log, limit, LOAD_PLUGINS, visible)
         repeated = Repeated(isolated, timed, here.profile.processes)
         return Locked(repeated, device, timed, here)
 
@@ -103,7 +103,7 @@ def executor_on_ray(
     """Where they run with --executor ray. Raises UserError where Ray is not installed."""
     from fwpbench.harness.ray_pool import RayPool
 
-    return RayPool(TABLES, here, log, limit, LOADER, address, timed_suites())
+    return RayPool(TABLES, here, log, limit, LOAD_PLUGINS, address, timed_suites())
 
 
 def timed_suites() -> frozenset[str]:
@@ -165,4 +165,4 @@ def make_setting(
         raise UserError(unknown("device", device, DEVICES))
     if not 0 <= seed < 2**63:
         raise UserError(f"--seed must be at least 0 and below 2**63, got {seed}")
-    return Setting(DEVICES[device](), PROFILES[profile], seed, plugins)
+    return Setting(DEVICES[device](), PROFILES[profile], seed, plugins, LOAD_PLUGINS)
