@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
@@ -27,34 +28,39 @@ from tests.compile_triton import Driver, resources
 
 def launched(problem: Problem, plan: str) -> list[tuple[Any, Any, list[Any]]]:
     """Every kernel with its constants and arguments, each such pair once."""
-    inputs = make_inputs(problem.replace(B=1, T=2, H=1), seed=0)
-    p = problem
-    S = torch.empty(p.B, p.H, p.D, p.V, device="meta") if p.state_in else None
-    z = (
-        torch.empty(p.B, p.H, p.D, device="meta")
-        if p.state_in and inputs.state.z is not None
-        else None
-    )
-    q, k = (torch.empty(p.B, p.T, p.H, p.K, dtype=p.torch_dtype, device="meta") for _ in "qk")
-    v = torch.empty(p.B, p.T, p.H, p.V, dtype=p.torch_dtype, device="meta")
-    gates = {name: torch.empty(p.B, p.T, p.H, device="meta") for name in inputs.gates}
-    projection = None if inputs.projection is None else inputs.projection.to("meta")
-    given = Given(q, k, v, gates.get("alpha"), gates.get("beta"), projection, S, z, None)
+    given, named = given_by(problem), (str(problem), plan)
     found: dict[Any, tuple[Any, Any, list[Any]]] = {}
 
     def launch(kernel: Any, constants: Any, v: Tensor, *arguments: Any, chunks: int = 1) -> None:
         found.setdefault((kernel.fn.__name__, constants), (kernel, constants, list(arguments)))
 
-    named = (str(problem), plan)
-    with (
-        patch.object(chunks, "launch", launch),
-        patch.object(scan, "launch", launch),
-        patch.object(prepared, "launch", launch),
-    ):
+    with ExitStack() as patches:
+        for module in (chunks, prepared, scan):
+            patches.enter_context(patch.object(module, "launch", launch))
         results = operator.forward(*named, problem.backward, *given)
         if problem.backward:
-            operator.backward(*named, *given, results, torch.empty_like(v), None, None)
+            operator.backward(*named, *given, results, torch.empty_like(given.v), None, None)
     return list(found.values())
+
+
+def given_by(problem: Problem) -> Given:
+    p = problem
+
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    inputs = make_inputs(p.replace(B=1, T=2, H=1), seed=0)  # which there are
+    q, k = (empty(p.B, p.T, p.H, p.K, dtype=p.torch_dtype) for _ in "qk")
+    v = empty(p.B, p.T, p.H, p.V, dtype=p.torch_dtype)
+    alpha, beta = (
+        empty(p.B, p.T, p.H) if name in inputs.gates else None for name in ("alpha", "beta")
+    )
+    projection = None if inputs.projection is None else inputs.projection.to("meta")
+    S = z = None
+    if inputs.state is not None:
+        S = empty(p.B, p.H, p.D, p.V)
+        z = None if inputs.state.z is None else empty(p.B, p.H, p.D)
+    return Given(q, k, v, alpha, beta, projection, S, z, None)
 
 
 def compiled(kernel: Any, layout: Any, arguments: list[Any]) -> Any:

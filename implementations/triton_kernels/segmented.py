@@ -81,26 +81,46 @@ class Segmented:
         dS_out: Tensor | None,
         dz_out: Tensor | None,
     ) -> Tensors:
-        p, v, rooms = plan(problem, backward=True), given.v, self._rooms(problem)
+        p = plan(problem, backward=True)
         found = chunks.gradient_room(p, given)
         begun = given._replace(S=out.get("S_begin"), z=out.get("z_begin"))
         chunks.queries(replace(p, STATE_IN=True), problem, begun, out, do, found, self.tokens)
-
-        def room(name: str, *parts: int) -> Tensor | None:
-            if name not in rooms:
-                return None
-            return v.new_empty(*parts, *rooms[name], dtype=torch.float32)
-
-        S, z = room("S_begin"), room("z_begin", p.tiles)
-        assert S is not None
         dS, dz = (None if x is None else torch.empty_like(x) for x in (given.S, given.z))
+        ends = self._ends(problem, given, out, do, found, (dS_out, dz_out), (dS, dz))
+        p = replace(p, STATE_IN=False, STATE_OUT=True)
+        chunks.reverse_sweep(p, problem, given, out, do, {**found, **ends}, self.tokens)
+        return {**chunks.gradients(found, given), "S": dS, "z": dz}
+
+    def _ends(
+        self,
+        problem: Problem,
+        given: Given,
+        out: dict[str, Tensor],
+        do: Tensor,
+        found: Tensors,
+        after: tuple[Tensor | None, Tensor | None],
+        before: tuple[Tensor | None, Tensor | None],
+    ) -> Tensors:
+        """The gradients of the state and of z that each segment ends with.
+
+        They begin as `after`, those of the states that went out, and those of the states that came
+        in are written to `before`.
+        """
+        p, v, rooms, call = (
+            plan(problem, backward=True),
+            given.v,
+            self._rooms(problem),
+            (problem, given, out, do),
+        )
         M, passed = out.get("added") if p.CORRECTS else None, out.get("passed")
-        call = (problem, given, out, do)
+        S, z = v.new_empty(rooms["S_begin"], dtype=torch.float32), None
+        if p.DIVIDES:
+            z = v.new_empty(p.tiles, *rooms["z_begin"], dtype=torch.float32)
         alone = replace(p, ALONE=True, STATE_IN=True, STATE_OUT=False)
         into: Tensors = {"S": S, "z": None if p.CORRECTS else z}
         chunks.reverse_sweep(alone, *call, into, self.tokens)
         S_end, z_end = torch.empty_like(S), None
-        scan(p, v, S, S_end, dS_out, dS, M=M, passed=passed, backwards=True)
+        scan(p, v, S, S_end, after[0], before[0], M=M, passed=passed, backwards=True)
         if z is not None:
             z_end = torch.zeros_like(z[0])
             if p.CORRECTS:
@@ -109,8 +129,5 @@ class Segmented:
                 into = {**found, "S_out": S_end, "z_out": z_end, "S": S, "z": z}
                 whole = replace(p, STATE_IN=True, STATE_OUT=True)
                 chunks.reverse_sweep(whole, *call, into, self.tokens)
-            scan(p, v, z.sum(0), z_end, dz_out, dz, passed=passed, backwards=True)
-        into = {**found, "S_out": S_end, "z_out": z_end}
-        last = replace(p, STATE_IN=False, STATE_OUT=True)
-        chunks.reverse_sweep(last, *call, into, self.tokens)
-        return {**chunks.gradients(found, given), "S": dS, "z": dz}
+            scan(p, v, z.sum(0), z_end, after[1], before[1], passed=passed, backwards=True)
+        return {"S_out": S_end, "z_out": z_end}
