@@ -104,6 +104,9 @@ def backward(
         fwp_unordered_gradient, p, v,
         k, v, None, dS, dz, projection, mask, dk, T, H, part, chunks=chunks,
     )  # fmt: skip
+    if q is None:
+        # What an operator of torch gives out is none of what it was given.
+        dS, dz = (None if x is None else x.clone() for x in (dS, dz))
     dv = torch.empty_like(v)
     launch(
         fwp_unordered_read, replace(p, DIVIDES=False), v,
