@@ -23,7 +23,7 @@ truths = Truths()
 
 MAPS = ("identity", "elu+1", "relu", "tanh", "favor-16", "favor-published-16")
 MAPS += ("dpfp-1", "dpfp-2", "dpfp-3")
-#: For a rule that corrects in fp32 there is a layout for 16 features of FAVOR.
+#: Of a rule that corrects in fp32, the narrow kernels take 16 features of FAVOR at most.
 FEWER = {"favor-16": "favor-8", "favor-published-16": "favor-published-8"}
 SLICE = [
     operator
@@ -56,7 +56,7 @@ THIN = [
     Operator("gated-delta", "dpfp-1", "sum"),
     Operator("delta", "favor-8", "attention"),
 ]
-#: By rule, K where 10 makes DPFP wider than there is a layout for in fp32.
+#: By rule, K where 10 makes DPFP too wide for the narrow kernels in fp32.
 NARROW = {
     "delta": {"dpfp-2": 7, "dpfp-3": 5},
     "gated-delta": {"dpfp-1": 7, "dpfp-2": 4, "dpfp-3": 2},
