@@ -23,12 +23,10 @@ truths = Truths()
 
 MAPS = ("identity", "elu+1", "relu", "tanh", "favor-16", "favor-published-16")
 MAPS += ("dpfp-1", "dpfp-2", "dpfp-3")
-#: Of a rule that corrects in fp32, the narrow kernels take 16 features of FAVOR at most.
-FEWER = {"favor-16": "favor-8", "favor-published-16": "favor-published-8"}
 SLICE = [
     operator
     for rule in RULES
-    for phi in (FEWER.get(phi, phi) if "delta" in rule else phi for phi in MAPS)
+    for phi in MAPS
     for norm in NORMS
     if undefined(operator := Operator(rule, phi, norm)) is None and discouraged(operator) is None
 ]
