@@ -23,12 +23,10 @@ truths = Truths()
 
 MAPS = ("identity", "elu+1", "relu", "tanh", "favor-16", "favor-published-16")
 MAPS += ("dpfp-1", "dpfp-2", "dpfp-3")
-#: For a rule that corrects in fp32 there is a layout for 16 features of FAVOR.
-FEWER = {"favor-16": "favor-8", "favor-published-16": "favor-published-8"}
 SLICE = [
     operator
     for rule in RULES
-    for phi in (FEWER.get(phi, phi) if "delta" in rule else phi for phi in MAPS)
+    for phi in MAPS
     for norm in NORMS
     if undefined(operator := Operator(rule, phi, norm)) is None and discouraged(operator) is None
 ]
@@ -56,7 +54,7 @@ THIN = [
     Operator("gated-delta", "dpfp-1", "sum"),
     Operator("delta", "favor-8", "attention"),
 ]
-#: By rule, K where 10 makes DPFP wider than there is a layout for in fp32.
+#: By rule, K where 10 makes DPFP too wide for the narrow kernels in fp32.
 NARROW = {
     "delta": {"dpfp-2": 7, "dpfp-3": 5},
     "gated-delta": {"dpfp-1": 7, "dpfp-2": 4, "dpfp-3": 2},

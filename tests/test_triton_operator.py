@@ -29,7 +29,7 @@ PROBLEMS = {
     "two sweeps": (Operator("sum", "elu+1", "attention"), {}),
     "kept states": (Operator("gated-delta", "favor-8", "sum"), {}),
     "kept normalisers": (Operator("gated", "dpfp-1", "attention"), {"K": 5}),
-    "in tiles": (Operator("sum", "dpfp-3", "sum+attention"), {"K": 16}),
+    "in tiles": (Operator("delta", "dpfp-3", "sum+attention"), {}),
     "token by token": (Operator("fwm", "tanh", "none"), {"masked": True}),
     "first prepared": (Operator("delta", "elu+1", "attention"), {"T": 65}),
     "token by token, z too": (Operator("gla", "relu", "attention"), {"T": 3}),

@@ -63,8 +63,10 @@ def in_small_tiles(monkeypatch):
 
 
 def small(operator: Operator, **changes) -> Problem:
-    """D of every map is more than one tile of 16 and no multiple of it. Many heads for one token:
-    of one number of a gate's gradient the yardstick may have it right by luck."""
+    """D of every map is more than one tile of 16 and no multiple of it.
+
+    Many heads for one token: one number of dα the yardstick may have right by luck.
+    """
     K = 21
     if operator.phi.startswith(("dpfp", "favor")):
         K = {"dpfp-1": 10, "dpfp-2": 7, "dpfp-3": 6}.get(operator.phi, 10)

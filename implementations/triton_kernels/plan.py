@@ -185,6 +185,8 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
             C = wide_backward[1]
         # The gradient of x is gathered in registers, [C, BK]; narrower than BD, it spilled.
         C, BK = min(C, 4096 // BK), max(BK, BD)
+        if corrects and divides:
+            C = 16  # with 32, the running sum of keys spilled for some K and V
     else:
         C, most, warps, registers = blocks(p.rule, p.dtype, BD, backward=backward)
         if keeps:

@@ -79,8 +79,8 @@ def backward(
     _begin(dz, 3, None)
     if dz is not None and dz_out is not None:
         dz[0, :, :, 0] = dz_out  # no tile's part, so the first takes it
-    # Two kernels have a part in the gradient of a key that is asked for, and of what decays; three
-    # where both are.
+    # Two kernels have a part in the gradient of keys that find, and in that of what decays; where
+    # keys find, three in the latter.
     dq, dk = parts(q, p.tiles), parts(k, 2 * p.tiles if p.CORRECTS else p.tiles)
     dalpha = parts(alpha, 3 * p.tiles if p.CORRECTS else 2 * p.tiles)
     dbeta = parts(beta, 2 * p.tiles if p.GATED else p.tiles)

@@ -8,12 +8,12 @@ for q in one kernel and for k in another, where dR = −r λ, λ the gradient of
 at once, from the states that the forward kernel kept; of the rule sum, which keeps none, one after
 the other. What later tokens give to k and v, and λ, need the gradient of the state, dS:
     dU = Γ_C∘K'dS + tril(Γ∘Q'K'ᵀ)ᵀ dO     λ = β μ     μ = (I + diag(β) G)⁻ᵀ dU     dβ = μ·E
-    dK' = Γ_C∘U dSᵀ + Yᵀ Q', and the same Yᵀ K' of what was found
-    dS ← γ_C dS + (γ Q')ᵀ dO − (r γ K')ᵀ λ
-in one sweep from the last chunk to the first (wide_forward.py has G and E). The gradient through
-the normalisation needs dX·X over all features before any tile of dX can go on: a pass that comes
-before finds it of R and XK'ᵀ. A tile of the state goes back to memory before the gradient of x
-takes its registers: the other way round, some spilled.
+    dK' = Γ_C∘U dSᵀ + Yᵀ Q'        dS ← γ_C dS + (γ Q')ᵀ dO − (r γ K')ᵀ λ
+in one sweep from the last chunk to the first (wide_forward.py has G and E); the same Yᵀ K' of what
+was found goes with that kernel's dX. The gradient through the normalisation needs dX·X over all
+features before any tile of dX can go on, so dX is computed in two passes where φ is scaled. A tile
+of the state goes back to memory before the gradient of x takes its registers: the other way round,
+some spilled.
 """
 
 from __future__ import annotations
