@@ -117,7 +117,7 @@ examples:
   fwpbench report runs/2026-11-22-101500
   fwpbench report runs/h200 runs/a100 --output comparison.html
   fwpbench report runs/h200 --png               the charts too, for a talk or a README
-  fwpbench report runs/h200 --markdown | gh pr comment 17 --body-file -
+  fwpbench report runs/h200 --markdown          for a comment or a terminal, nothing written
   fwpbench report --site site results/*         index.html and all it leads to, to be published
 """
 SUBMIT_EXAMPLES = """\

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import vl_convert
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fwpbench.reports.charts import CONFIG
 
@@ -41,10 +41,16 @@ class Figure:
         drawn = vl_convert.vegalite_to_svg(self.spec, config=CONFIG, allowed_base_urls=[])
         drawn = re.sub(r'^(<svg[^>]*?) width="[\d.]+" height="[\d.]+"', r"\1", drawn)
         drawn = re.sub(
-            r' xmlns:xlink="[^"]*"| font-family="[^"]*"| pointer-events="none"', "", drawn
+            r' xmlns:xlink="[^"]*"| font-family="[^"]*"| pointer-events="none"'
+            r'| role="graphics-\w+"| aria-roledescription="[^"]*"',
+            "",
+            drawn,
         )
         drawn = re.sub(r'<path class="(back|fore)ground"[^>]*/>', "", drawn)
         drawn = re.sub(r' (?:d|transform)="[^"]*"', _rounded, drawn)
+        # One picture with a name, not hundreds of symbols without; the numbers stand in tables.
+        name = escape(self.title or "Chart")
+        drawn = f'<svg role="img" aria-label="{name}"{drawn.removeprefix("<svg")}'
         return Markup(drawn)
 
 

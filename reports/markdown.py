@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from urllib.parse import quote
 
 from fwpbench.reports.coverage import MARKS
 from fwpbench.reports.evidence import Evidence
@@ -42,7 +43,7 @@ def markdown_of(
 def text(value: str) -> str:
     """What means something in Markdown or HTML means nothing here, and all is one line."""
     plain = _line(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    plain = re.sub(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))", r"\\\1", plain)
+    plain = re.sub(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", plain)
     plain = re.sub(r"^([#+=-]|\d+(?=[.)]\s))", r"\\\1", plain)
     plain = re.sub(r"^\\(\d+)", r"\1\\", plain)
     # Names and addresses are not to become mentions and links by themselves.
@@ -51,7 +52,7 @@ def text(value: str) -> str:
 
 
 def code(value: str) -> str:
-    """A code span, fenced by more backticks than stand in a row within."""
+    """A code span, fenced by more backticks than stand in a row within; not for a table's cell."""
     plain = _line(value) or " "
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", plain)), default=0))
     room = " " if "`" in plain else ""
@@ -130,4 +131,4 @@ def _pictures(pictures: Mapping[str, str]) -> Iterator[str]:
     if pictures:
         yield "## Charts"
         for file, title in pictures.items():
-            yield f"![{text(title)}]({file})"
+            yield f"![{text(title)}]({quote(file)})"

@@ -13,7 +13,12 @@
       const options = { config, renderer: "svg", actions: false };
       const { view } = await vegaEmbed(target, specs[figure.dataset.chart], options);
       await view.runAsync();
-      place.querySelector(":scope > svg").remove();
+      const drawing = place.querySelector(":scope > svg");
+      const chart = target.querySelector("svg");
+      for (const one of chart.querySelectorAll("[role]")) one.removeAttribute("role");
+      chart.setAttribute("role", "img");
+      chart.setAttribute("aria-label", drawing.getAttribute("aria-label"));
+      drawing.remove();
       target.hidden = false;
       figure.dataset.live = "yes";
     } catch (error) {
