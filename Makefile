@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench speed test honest interpret compile-all gpu-triton gpu-peers gpu-measure lint types format clean
+.PHONY: help bench site speed test honest interpret compile-all gpu-triton gpu-peers gpu-measure lint types format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,10 @@ help: ## what can be made
 
 bench: $(READY) ## the quick profile of every suite, then a report
 	$(BIN)/fwpbench run --profile quick $(ARGS)
+
+site: $(READY) ## the leaderboard in site/, from results/
+	$(BIN)/fwpbench submit-check results/*/
+	$(BIN)/fwpbench report --site site results/*/
 
 speed: $(READY) ## chunked against the token loop, rule by rule
 	$(BIN)/python -m pytest benchmarks/test_chunked.py --benchmark-columns=min,median,rounds $(ARGS)

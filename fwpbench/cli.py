@@ -147,14 +147,14 @@ examples:
   fwpbench report runs/h200 runs/a100 --output comparison.html
   fwpbench report runs/h200 --png               the charts too, for a talk or a README
   fwpbench report runs/h200 --markdown          for a comment or a terminal, nothing written
-  fwpbench report --site site results/*         index.html and all it leads to, to be published
+  fwpbench report --site site results/*/        index.html and all it leads to, to be published
 """
 SUBMIT_EXAMPLES = """\
 examples:
   fwpbench run --output results/h200-2026-11    a run, in a folder named by the machine
   rm -r results/h200-2026-11/logs results/h200-2026-11/report.*
   fwpbench submit-check results/h200-2026-11    then open a pull request that adds the folder
-  fwpbench submit-check results/*
+  fwpbench submit-check results/*/
 
 Every error is printed as file:line, what was expected, what came, and what to do. It checks each
 record against the schema, that every planned case has one (no choice of the good ones), intervals

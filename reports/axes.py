@@ -44,7 +44,7 @@ class Axis:
 def logarithmic(title: str, unit: Unit, values: Iterable[float | None]) -> Axis:
     """An axis over the positive values, with a little room at both ends."""
     positive = [value for value in values if value is not None and 0 < value < math.inf] or [1.0]
-    low, high = min(positive), max(positive)
+    low, high = (min(max(end, 2 * SMALLEST), LARGEST / 2) for end in (min(positive), max(positive)))
     if high < 1.5 * low:
         low, high = low / 1.6, high * 1.6
     room = math.exp(min(0.05 * _span(low, high), 2.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,15 @@ CONDITIONS = (
     *("device", "run", "direction", "dtype", "K", "V", "H", "B", "T"),
     *("state", "inputs", "causal", "masked", "reads", "domain", "cache", "seed"),
 )
+
+
+#: No sum of fewer numbers than a machine holds leaves the finite ones.
+LARGEST = 1e290
+
+
+def is_number(value: float) -> bool:
+    """Whether a mean can be taken of it: a record may hold anything that JSON can write."""
+    return abs(value) < LARGEST
 
 
 @dataclass(frozen=True, order=True)
@@ -61,7 +69,7 @@ class Case:
 
     def value(self, metric: str) -> float | None:
         measured = self.record.metrics.get(metric)
-        if measured is None or measured.value is None or not math.isfinite(measured.value):
+        if measured is None or measured.value is None or not is_number(measured.value):
             return None
         return measured.value
 
@@ -70,7 +78,7 @@ class Case:
         measured = self.record.metrics.get(metric)
         if measured is None or measured.low is None or measured.high is None:
             return None, None
-        finite = math.isfinite(measured.low) and math.isfinite(measured.high)
+        finite = is_number(measured.low) and is_number(measured.high)
         return (measured.low, measured.high) if finite else (None, None)
 
     def told_by(self, conditions: Iterable[str]) -> str:

@@ -200,8 +200,8 @@ def most_stored(evidence: Evidence) -> Finding | None:
         return None
     ordered = sorted(held.items(), key=lambda item: -(pairs_of(item[1]) or 0))
     most = pairs_of(ordered[0][1]) or 0.0
-    first = [label for label, case in ordered if pairs_of(case) == most]
-    rest = [(label, case) for label, case in ordered if pairs_of(case) != most]
+    first = [label for label, case in ordered if (pairs_of(case) or 0) == most]
+    rest = [(label, case) for label, case in ordered if (pairs_of(case) or 0) != most]
     verb = "stores" if len(first) == 1 else "store"
     sentence = (
         f"At a relative squared error of at most {100 * THRESHOLD:g} %, "

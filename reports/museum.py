@@ -111,7 +111,7 @@ def address(url: Any) -> str | None:
 
 def _published(case: Case) -> Published | None:
     found = case.record.detail.get("published")
-    if not isinstance(found, dict) or found.get("status") not in STATUSES:
+    if not isinstance(found, dict) or _text(found, "status") not in STATUSES:
         return None
     status, ratio = found["status"], case.value("published error ratio")
     ratio = None if ratio is None or not math.isfinite(ratio) else ratio

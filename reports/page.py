@@ -56,7 +56,7 @@ def page_of(runs: Sequence[Run]) -> str:
 
 def sections_of(evidence: Evidence) -> list[Section]:
     sections = [made for make in SECTIONS if (made := make(evidence)) is not None]
-    sections.append(_about(evidence, evidence.runs, sections))
+    sections.append(about(evidence, evidence.runs, sections))
     return sections
 
 
@@ -98,7 +98,7 @@ def templates() -> Environment:
     return environment
 
 
-def _about(evidence: Evidence, runs: Sequence[Run], sections: Sequence[Section]) -> Section:
+def about(evidence: Evidence, runs: Sequence[Run], sections: Sequence[Section]) -> Section:
     complaints = [unplaced(line, run) for run in runs for line in run.complaints]
     content = {
         "statuses": STATUSES,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fwpbench.reports.curves import Curve
-from fwpbench.reports.evidence import Case, Evidence, Operator, shared
+from fwpbench.reports.evidence import Case, Evidence, Operator, is_number, shared
 from fwpbench.reports.palette import Style
 from fwpbench.reports.quality_trials import (
     Mean,
@@ -135,5 +135,5 @@ def over_segments(pairs: Sequence[tuple[Case, Case]]) -> tuple[float, float, flo
 def _segments(case: Case, name: str) -> list[float]:
     """Empty where one is missing."""
     values = case.record.samples.get(name, [])
-    found = [value for value in values if value is not None and math.isfinite(value)]
+    found = [value for value in values if value is not None and is_number(value)]
     return found if len(found) == len(values) else []

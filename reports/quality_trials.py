@@ -14,7 +14,7 @@ from fwpbench.reports import axes, charts
 from fwpbench.reports.coverage import by_cause
 from fwpbench.reports.curves import Curve, curves_of, one_implementation_each
 from fwpbench.reports.drawing import Figure
-from fwpbench.reports.evidence import Case, Evidence, Operator
+from fwpbench.reports.evidence import LARGEST, Case, Evidence, Operator
 from fwpbench.reports.palette import Style, style
 from fwpbench.reports.section import Key, Panels
 from fwpbench.reports.stability import thinned
@@ -189,7 +189,7 @@ def learning_curve(case: Case, quantity: str) -> list[tuple[float, float]]:
     return [
         (float(step), float(value))
         for step, value in zip(samples.get("step", []), samples.get(quantity, []), strict=False)
-        if step is not None and value is not None and 0 < step < math.inf and 0 < value < math.inf
+        if step is not None and value is not None and 0 < step < LARGEST and 0 < value < LARGEST
     ]
 
 

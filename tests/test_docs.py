@@ -53,6 +53,18 @@ def test_commands_exist(code):
             assert set(words[1:2]) <= TARGETS
 
 
+def test_the_workflow_types_what_is_there():
+    yaml = pytest.importorskip("yaml")
+    said = yaml.safe_load((ROOT / ".github/workflows/pages.yml").read_text(encoding="utf-8"))
+    steps = [step["run"] for job in said["jobs"].values() for step in job["steps"] if "run" in step]
+    commands = [shlex.split(step) for step in steps if step.startswith("fwpbench")]
+    made = [shlex.split(line) for line in re.findall(
+        r"\$\(BIN\)/(fwpbench (?:submit|report).*)", (ROOT / "Makefile").read_text())]  # fmt: skip
+    assert commands == made, "`make site` makes what is published"
+    for words in commands:
+        cli.make_parser().parse_args(words[1:])
+
+
 def test_links_inside_the_project_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):

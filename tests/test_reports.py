@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fwpbench.harness.records import Measurement
+from fwpbench.harness.records import Measurement, Record, to_line
 from fwpbench.harness.run_folder import RunWriter, read_run
 from fwpbench.harness.statuses import STATUSES
 from fwpbench.reports import build_report
 from fwpbench.reports.axes import logarithmic
 from fwpbench.reports.evidence import read
 from fwpbench.reports.findings import findings
+from fwpbench.reports.markdown import markdown_of
 from fwpbench.reports.museum import address
-from fwpbench.reports.page import page_of
+from fwpbench.reports.page import about, page_of, sections_of
 from fwpbench.reports.palette import COLOURS, SHAPES, styles
 from fwpbench.reports.units import between, digits, shown
 from tests import sample_runs as sample
 from tests.browser_pages import RUNS, SECTIONS, SUITES, of, page, seen, some
+from tests.test_records import BAD
 
 every_page = pytest.mark.parametrize("name", RUNS)
 
@@ -345,3 +349,83 @@ def test_the_gates_score_is_shown_and_a_strangers_is_not_trusted() -> None:
     assert "&lt;b&gt;zeros" in text
     for broken in ({"caught": "46"}, {"caught": 99}, {"total": None}, {"slipped": "x"}):
         assert "wrong implementations made" not in page_of([replace(run, gate=score | broken)])
+
+
+# What a stranger may write
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_line_that_is_no_record_costs_no_other_and_is_told(name: str, tmp_path: Path) -> None:
+    """NaN, wrong types, names given twice, lines of megabytes: the report is made of the rest."""
+    good = to_line(some()[0])
+    line = BAD[name][0]
+    line = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+    run = sample.run_of(some()[:1])
+    (tmp_path / "plan.json").write_text(json.dumps(run.plan), encoding="utf-8")
+    (tmp_path / "records.jsonl").write_bytes(line + b"\n" + good.encode() + b"\n")
+    found = read_run(tmp_path)
+    assert [record.key for record in found.records] == [some()[0].key]
+    (complaint,) = found.complaints
+    assert "line 1: " in complaint
+    section = about(read([found]), [found], [])
+    assert section.content["complained"] == 1
+    assert str(tmp_path) not in section.content["complaints"][0]
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, -1, 1e308, -1e308, 10**30, "", "x", [], [[]], [None], ["x", 7], {}),
+    *({"x": None}, {"": {"": []}}),
+)
+TWISTS: dict[str, Callable[[Record, Any], Record]] = {
+    "detail": lambda one, odd: replace(one, detail=dict.fromkeys(one.detail, odd)),
+    "inside detail": lambda one, odd: replace(
+        one,
+        detail={
+            name: dict.fromkeys(value, odd) if isinstance(value, dict) else [odd, odd]
+            for name, value in one.detail.items()
+        },
+    ),
+    "metrics": lambda one, odd: replace(
+        one,
+        metrics={
+            name: Measurement(value=number_of(odd), unit=value.unit, low=number_of(odd),
+                              high=number_of(odd))
+            for name, value in one.metrics.items()
+        },
+    ),
+    "samples": lambda one, odd: replace(
+        one, samples={name: [number_of(odd)] * len(taken) for name, taken in one.samples.items()}
+    ),
+    "parameters": lambda one, odd: replace(
+        one, parameters=dict.fromkeys(one.parameters, odd if odd == "" else number_of(odd) or 0.0)
+    ),
+}  # fmt: skip
+
+
+def number_of(odd: Any) -> float | None:
+    return float(odd) if isinstance(odd, int | float) else None
+
+
+@pytest.mark.parametrize("where", TWISTS)
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_any_value_that_a_record_may_hold_gives_a_page(odd: Any, where: str) -> None:
+    """The reading lets these pass: detail holds anything, and a number may be any finite one."""
+    records = [TWISTS[where](one, odd) for suite in SUITES for one in of(suite)[::60]]
+    run = sample.run_of(records)
+    evidence = read([run])
+    sections = sections_of(evidence)
+    assert sections[0].content["groups"]
+    assert markdown_of(evidence, sections)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_any_value_in_plan_environment_and_gate_gives_a_page(odd: Any) -> None:
+    run = sample.run_of(some(90))
+    twisted = replace(
+        run,
+        plan=dict.fromkeys(run.plan, odd),
+        environment=dict.fromkeys(run.environment, odd),
+        gate=dict.fromkeys(("caught", "total", "dtype", "slipped"), odd),
+    )
+    evidence = read([twisted])
+    assert markdown_of(evidence, sections_of(evidence))
