@@ -130,9 +130,14 @@ def over_time(operator: Operator, **changes) -> Problem:
 @interpreted
 @pytest.mark.parametrize(("n", "operator"), list(enumerate(BACKWARD)), ids=str)
 def test_gradients_agree(n, operator):
-    """With a mask and without, where the rule goes token by token anyway."""
+    """With a mask and without, where the rule goes token by token anyway.
+
+    Many rows: of a few numbers the yardstick may have some right by luck. But one of fwm, for more
+    would meet the kink of its clip, where a gradient is a toss in float64 too.
+    """
     masked = n % 2 == 0 or operator.rule not in plans.TOKEN_BY_TOKEN
-    agrees(over_time(operator, masked=masked, T=2 + n % 2))
+    rows = 1 if operator.rule == "fwm" else 5
+    agrees(over_time(operator, masked=masked, T=2 + n % 2, B=rows))
 
 
 @interpreted
@@ -153,7 +158,10 @@ def test_gradients_in_low_precision_agree(operator, dtype):
 @interpreted
 @pytest.mark.parametrize(("n", "operator"), list(enumerate(THIN)), ids=str)
 def test_gradients_of_writing_alone_agree(n, operator):
-    agrees(over_time(operator, T=2, reads=False, masked=n % 2 == 0))
+    """Those of the rule sum need no order (test_triton_unordered.py)."""
+    if operator.rule != "sum":
+        rows = 1 if operator.rule == "fwm" else 5
+        agrees(over_time(operator, T=2, B=rows, reads=False, masked=n % 2 == 0))
 
 
 @interpreted

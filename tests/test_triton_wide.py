@@ -173,8 +173,8 @@ def test_without_gradients_no_state_between_chunks_is_kept(in_small_tiles):
 
     problem = str(small(GATED[5]))
     kept = {"S_kept", "z_kept", "A_kept", "E_kept", "r_kept"}
-    assert operator.shapes(problem, False).keys() == {"o", "S", "z", "y"}
-    assert operator.shapes(problem, True).keys() == {"o", "S", "z", "y"} | kept
+    assert operator.shapes(problem, "wide", False).keys() == {"o", "S", "z", "y"}
+    assert operator.shapes(problem, "wide", True).keys() == {"o", "S", "z", "y"} | kept
 
 
 # Which kernels a problem gets. Nothing of Triton is needed to ask.

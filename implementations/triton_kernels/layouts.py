@@ -87,10 +87,12 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
         ("sum", 0, "fp32", 64): Blocks(16, 16, 8, 255),
         ("sum", 1, "bf16", 64): Blocks(16, 32, 8),
         ("decay", 1, "fp16", 64): Blocks(16, 16, 8),
-        ("delta", 1, "bf16", 64): Blocks(16, 32, 8),
+        ("delta", 1, "bf16", 64): Blocks(16, 32, 8, 255),
     },
     120: {
         **MMA_SYNC,
+        ("sum", 0, "bf16", 64): Blocks(32, 32, 8, 255),
+        ("decay", 0, "fp32", 64): Blocks(16, 16, 8, 255),
         ("sum", 0, "fp32", 64): Blocks(16, 16, 8, 255),
         ("delta", 0, "fp32", 32): Blocks(16, 16, 8, 255),
     },
