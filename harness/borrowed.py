@@ -6,10 +6,12 @@ in the file of an in-tree implementation is not the third party's own.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import fwpbench.implementations as in_tree
 
@@ -18,8 +20,9 @@ NOBODYS = ("peers", "base")
 HERE = Path(in_tree.__file__).resolve().parent
 
 
-def borrowed(call: Callable[[], object]) -> list[str]:
-    """The in-tree implementations whose code ran, by name of their file or folder."""
+def borrowed(call: Callable[[], object], run: Callable[..., Any]) -> list[str]:
+    """The in-tree implementations whose code ran, by name of their file or folder, but for that of
+    `run`, what the call is a call of: torch's own attention is called by a file of ours."""
     seen: set[str] = set()
 
     def look(frame: FrameType, event: str, _: object) -> None:
@@ -32,8 +35,10 @@ def borrowed(call: Callable[[], object]) -> list[str]:
         call()
     finally:
         sys.setprofile(before)
-    owners = (_owner(Path(file)) for file in seen if "implementations" in file)
-    return sorted({owner for owner in owners if owner is not None})
+    owners = {_owner(Path(file)) for file in seen if "implementations" in file}
+    own = getattr(inspect.unwrap(run), "__code__", None)
+    owners -= {None, own and _owner(Path(own.co_filename))}
+    return sorted(owner for owner in owners if owner is not None)
 
 
 def _owner(file: Path) -> str | None:

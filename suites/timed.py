@@ -351,7 +351,8 @@ def timed(
             tags = [*tags, "kernels-unseen"]
     if (complaint := calls.complaint()) is not None:
         return Answer(*complaint)
-    if implementation.origin == "third-party" and (others := borrowed(calls.call)):
+    third = implementation.origin == "third-party"
+    if third and (others := borrowed(calls.call, implementation.run)):
         return Answer("wrong-kernel", f"it went through {' and '.join(others)}, which it is not")
     if calls.compiled:
         tags = [*tags, "compiled-while-timed"]

@@ -219,3 +219,13 @@ def test_a_run_of_domains_is_resumed_with_them(tmp_path, capsys):
     (again,) = read_run(tmp_path / "run").records
     assert again.key == record.key
     capsys.readouterr()
+
+
+def test_who_is_called_by_a_file_of_ours_is_not_taken_for_somebody_else(monkeypatch):
+    problem = PROBLEM.replace(rule="softmax-attention", norm="none", direction="forward")
+    torch_own = IMPLEMENTATIONS["torch-sdpa"]
+    assert torch_own.origin == "third-party"
+    brief = Setting(CpuDevice(), BRIEF, 0)
+    assert timed.timed(problem, torch_own, brief).status in ("ok", "unstable")
+    borrows = replace(torch_own, run=lambda problem, inputs: torch_own.run(problem, inputs))
+    assert timed.timed(problem, borrows, brief).status == "wrong-kernel"
