@@ -47,7 +47,7 @@ def section(evidence: Evidence) -> Section | None:
     }
     return Section(
         "explained",
-        "The paper in two pictures",
+        "The paper",
         "What is a fast-weight memory, and what do the delta rule and DPFP change?",
         "explained.html.jinja",
         content,
