@@ -45,7 +45,7 @@ class Multiplications(TorchDispatchMode):
         elif name == "linalg_solve_triangular":
             self.number += result.numel() * args[0].shape[-1] // 2  # half of it is 0
         elif name not in KNOWN:
-            raise NotImplementedError(f"does {func} multiply?")
+            raise LookupError(f"{func}: expected one of KNOWN; say there whether it multiplies")
         return result
 
     def _product(self, number: int) -> None:
