@@ -19,6 +19,7 @@ IMPLEMENTATIONS: Registry[Implementation] = Registry(
         "torch-sdpa": "fwpbench.implementations.torch_sdpa:IMPLEMENTATION",
         "chunked": "fwpbench.implementations.chunked:IMPLEMENTATION",
         "triton": "fwpbench.implementations.triton_kernels:IMPLEMENTATION",
+        "cuda": "fwpbench.implementations.cuda_kernels:IMPLEMENTATION",
         "triton-tuned": "fwpbench.implementations.triton_kernels.tuning:IMPLEMENTATION",
         "torch-flex": "fwpbench.implementations.peers.flex_attention:IMPLEMENTATION",
         "fla-chunk": "fwpbench.implementations.peers.flash_linear_attention:CHUNK",

@@ -27,8 +27,7 @@ from typing import Any
 
 import triton
 
-from fwpbench.implementations.triton_kernels.plan import NORMS
-from fwpbench.implementations.triton_kernels.recurrent_plan import LAWS
+from fwpbench.implementations._kernel_terms import LAWS, NORMS
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.operator import Operator, discouraged, undefined

@@ -19,8 +19,8 @@ from torch import Tensor
 from triton.runtime import driver
 from triton.runtime.jit import MockTensor
 
+from fwpbench.implementations._kernel_operator import Given
 from fwpbench.implementations.triton_kernels import chunks, operator, prepared, scan
-from fwpbench.implementations.triton_kernels.launch import Given
 from fwpbench.operators.inputs import make_inputs
 from fwpbench.operators.problem import Problem
 from tests.compile_triton import Driver, resources

@@ -9,7 +9,8 @@ from fwpbench.harness.agreement import check
 from fwpbench.harness.gate import judge
 from fwpbench.harness.golden import Truths
 from fwpbench.implementations import IMPLEMENTATIONS
-from fwpbench.implementations.triton_kernels.plan import NORMS, RULES, plan
+from fwpbench.implementations._kernel_terms import NORMS
+from fwpbench.implementations.triton_kernels.plan import RULES, plan
 from fwpbench.operators.operator import Operator, discouraged, undefined
 from fwpbench.operators.problem import Problem
 from tests.tables import OPERATORS, problem_of

@@ -60,7 +60,7 @@ def problem_named(name: str, **changes) -> Problem:
 
 
 def given_to(problem: Problem, *, differentiable: bool = True):
-    from fwpbench.implementations.triton_kernels.launch import Given
+    from fwpbench.implementations._kernel_operator import Given
 
     inputs = truths(problem, 0).inputs
     S, z = inputs.state or (None, None)
@@ -81,13 +81,13 @@ def test_torch_finds_nothing_wrong_with_it(name, plan):
     problem = problem_named(name, T=5)
     named = str(problem), plan
     given = given_to(problem)
-    torch.library.opcheck(operator.triton_operator, (*named, True, *given))
+    torch.library.opcheck(operator.OPERATOR.operator, (*named, True, *given))
     plain = given_to(problem, differentiable=False)
-    results = operator.triton_operator(*named, True, *plain)
+    results = operator.OPERATOR.operator(*named, True, *plain)
     like = dict(zip(operator.shapes(*named, True), results, strict=True))
     cotangents = (like.get(each) for each in ("o", "S", "z"))
     arguments = (*named, *plain, results, *cotangents)
-    torch.library.opcheck(operator.triton_gradients, arguments)
+    torch.library.opcheck(operator.OPERATOR.gradients, arguments)
 
 
 def test_compiled_code_has_the_same_results_and_gradients():

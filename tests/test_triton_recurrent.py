@@ -8,12 +8,9 @@ from fwpbench.harness.agreement import check
 from fwpbench.harness.gate import judge
 from fwpbench.harness.golden import Truths
 from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.implementations._kernel_terms import tokens_between
 from fwpbench.implementations.triton_kernels import recurrent_plan as plans
-from fwpbench.implementations.triton_kernels.recurrent_plan import (
-    is_recurrent,
-    recurrent_plan,
-    tokens_between,
-)
+from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent, recurrent_plan
 from fwpbench.operators import UPDATE_RULES
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem

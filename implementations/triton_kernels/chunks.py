@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
 from fwpbench.implementations.triton_kernels.backward import (
     fwp_sum_backward_kv,
     fwp_sum_backward_q,
 )
 from fwpbench.implementations.triton_kernels.forward import fwp_chunk_forward
-from fwpbench.implementations.triton_kernels.launch import Given, Shapes, added, launch, parts
+from fwpbench.implementations.triton_kernels.launch import launch
 from fwpbench.implementations.triton_kernels.plan import Plan, plan
 from fwpbench.implementations.triton_kernels.reverse_sweep import (
     fwp_chunk_backward_kv,

@@ -1,29 +1,12 @@
-"""What all kernels have around them: what is given, room for parts of gradients, a launch."""
+"""A launch."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-
-#: By name: shape and dtype.
-Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
-
-
-class Given(NamedTuple):
-    """What a problem gives; None for what it does not have."""
-
-    q: Tensor | None
-    k: Tensor
-    v: Tensor
-    alpha: Tensor | None
-    beta: Tensor | None
-    projection: Tensor | None
-    S: Tensor | None
-    z: Tensor | None
-    mask: Tensor | None
 
 
 @runtime_checkable
@@ -35,23 +18,6 @@ class Layout(Protocol):
 
     @property
     def options(self) -> dict[str, int]: ...
-
-
-def contiguous(x: Tensor | None) -> Any:
-    return None if x is None else x.contiguous()
-
-
-def parts(x: Tensor | None, number: int) -> Tensor | None:
-    """Room for the parts of a gradient that blocks write; one part alone is the gradient itself."""
-    if x is None:
-        return None
-    return x.new_empty(number, *x.shape, dtype=x.dtype if number == 1 else torch.float32)
-
-
-def added(parts: Tensor | None, like: Tensor | None) -> Tensor | None:
-    if parts is None or like is None:
-        return None
-    return parts[0] if len(parts) == 1 else parts.sum(0).to(like.dtype)
 
 
 def launch(

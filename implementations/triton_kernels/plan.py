@@ -5,20 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fwpbench.implementations._kernel_terms import MAPS, NORMS, kind, query_map
 from fwpbench.implementations.triton_kernels.layouts import IN_REGISTERS, arch, blocks, like, widths
 from fwpbench.operators.problem import Problem
 
-#: φ by name, as the kernels know them; of a family, which of it is said by its D.
-MAPS = ("identity", "elu+1", "relu", "tanh")
-FAMILIES = ("favor", "favor-published", "dpfp")
-#: By normalisation: what scales φ, and whether what is read is divided.
-NORMS = {
-    "none": ("none", False),
-    "sum": ("sum", False),
-    "attention": ("none", True),
-    "sum+attention": ("sum", True),
-    "l2": ("l2", False),
-}
 #: What a rule does: decays by α, is gated by β (α = 1 − β), corrects what it finds.
 RULES = {
     "sum": (False, False, False),
@@ -92,17 +82,6 @@ def wide_blocks(problem: Problem) -> WideBlocks:
     if problem.rule == "sum":
         return WIDE_SUM
     return WIDE_FAVOR if problem.phi.startswith("favor") else WIDE
-
-
-def kind(phi: str) -> str:
-    """The name of a map, or that of its family: favor of favor-16."""
-    return phi if phi in MAPS else phi.rpartition("-")[0]
-
-
-def query_map(problem: Problem) -> str:
-    """Of queries whose factor is divided out again, FAVOR takes off the largest exponent."""
-    MAP = kind(problem.phi)
-    return "favor-queries" if MAP == "favor" and problem.operator.stabilized_queries else MAP
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from fwpbench.implementations._kernel_operator import Given
 from fwpbench.implementations.triton_kernels import chunks
-from fwpbench.implementations.triton_kernels.launch import Given, launch
+from fwpbench.implementations.triton_kernels.launch import launch
 from fwpbench.implementations.triton_kernels.plan import plan
 from fwpbench.implementations.triton_kernels.prepare import fwp_chunk_prepare
 from fwpbench.implementations.triton_kernels.scan import keys_before

@@ -7,10 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fwpbench.implementations.triton_kernels.launch import Given, Shapes, added, launch, parts
+from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
+from fwpbench.implementations._kernel_terms import tokens_between
+from fwpbench.implementations.triton_kernels.launch import launch
 from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_recurrent_backward
 from fwpbench.implementations.triton_kernels.recurrent_forward import fwp_recurrent_forward
-from fwpbench.implementations.triton_kernels.recurrent_plan import recurrent_plan, tokens_between
+from fwpbench.implementations.triton_kernels.recurrent_plan import recurrent_plan
 from fwpbench.operators.problem import Problem
 
 

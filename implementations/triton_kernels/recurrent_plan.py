@@ -4,39 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fwpbench.implementations.triton_kernels.plan import (
-    DOTS,
-    LARGEST_D,
-    NORMS,
-    RULES,
-    kind,
-    power_of_two,
-    query_map,
-)
+from fwpbench.implementations._kernel_terms import LAWS, NORMS, kind, normalizer, query_map
+from fwpbench.implementations.triton_kernels.plan import DOTS, LARGEST_D, RULES, power_of_two
 from fwpbench.implementations.triton_kernels.unordered_plan import is_unordered
 from fwpbench.operators.problem import Problem
 
-
-@dataclass(frozen=True)
-class Law:
-    """What a rule does to the state. DECAY: by one number a head, one a feature, or by 1 − β."""
-
-    DECAY: str = "none"
-    WEIGHS: bool = False
-    CORRECTS: bool = False
-    CLIPS: bool = False
-
-
-LAWS = {
-    "sum": Law(),
-    "decay": Law(DECAY="head"),
-    "gla": Law(DECAY="feature"),
-    "gated": Law(DECAY="beta", WEIGHS=True),
-    "delta": Law(WEIGHS=True, CORRECTS=True),
-    "gated-delta": Law(DECAY="head", WEIGHS=True, CORRECTS=True),
-    "kda": Law(DECAY="feature", WEIGHS=True, CORRECTS=True),
-    "fwm": Law(WEIGHS=True, CORRECTS=True, CLIPS=True),
-}
 #: Rules that go token by token at any length: the clip of fwm makes every token wait for the one
 #: before it; the others have no kernel of whole chunks yet.
 TOKEN_BY_TOKEN = ("gla", "kda", "fwm")
@@ -116,7 +88,7 @@ def largest_state(problem: Problem) -> int:
 def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan:
     """Of the forward kernel or of the backward one."""
     p = problem
-    scale, divides = NORMS[p.norm]
+    scale, _ = NORMS[p.norm]
     BD, BV = power_of_two(p.D), power_of_two(p.V)
     law = LAWS[p.rule]
     return RecurrentPlan(
@@ -130,7 +102,7 @@ def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan
         QUERY_MAP=query_map(p),
         SCALE=scale,
         **vars(law),
-        NORMALIZER=(p.operator.update_rule.normalizer or "none") if divides else "none",
+        NORMALIZER=normalizer(p),
         MASKED=p.masked,
         READS=p.reads,
         KEEPS=p.backward,
@@ -138,11 +110,6 @@ def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan
         STATE_OUT=p.state_out,
         backward=backward,
     )
-
-
-def tokens_between(T: int) -> int:
-    """Tokens from one kept state to the next: √T, where kept and recomputed states balance."""
-    return max(16, 1 << ((T - 1).bit_length() + 1) // 2)
 
 
 def too_wide(problem: Problem) -> str:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from fwpbench.implementations.triton_kernels.plan import (
-    DOTS,
-    FAMILIES,
-    LARGEST_D,
-    LARGEST_K,
-    LARGEST_V,
-    MAPS,
-    NORMS,
-    kind,
-)
-from fwpbench.implementations.triton_kernels.recurrent_plan import LAWS, is_recurrent, too_wide
+from fwpbench.implementations._kernel_terms import FAMILIES, LAWS, MAPS, NORMS, kind
+from fwpbench.implementations.triton_kernels.plan import DOTS, LARGEST_D, LARGEST_K, LARGEST_V
 from fwpbench.implementations.triton_kernels.recurrent_plan import cannot as cannot_recurrent
+from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent, too_wide
 from fwpbench.operators.problem import Problem
 
 

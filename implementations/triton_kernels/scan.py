@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fwpbench.implementations.triton_kernels.launch import Given, launch
+from fwpbench.implementations._kernel_operator import Given
+from fwpbench.implementations.triton_kernels.launch import launch
 from fwpbench.implementations.triton_kernels.plan import Plan
 from fwpbench.implementations.triton_kernels.prepare import fwp_key_sums
 from fwpbench.implementations.triton_kernels.segment_scan import fwp_segment_scan

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fwpbench.implementations._kernel_operator import Given, Shapes
 from fwpbench.implementations.triton_kernels import chunks
 from fwpbench.implementations.triton_kernels.chunks import Tensors
-from fwpbench.implementations.triton_kernels.launch import Given, Shapes
 from fwpbench.implementations.triton_kernels.plan import plan
 from fwpbench.implementations.triton_kernels.scan import keys_before, scan
 from fwpbench.operators.problem import Problem

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fwpbench.implementations.triton_kernels.launch import Given, Shapes, added, launch, parts
+from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
+from fwpbench.implementations.triton_kernels.launch import launch
 from fwpbench.implementations.triton_kernels.unordered_kernels import (
     fwp_unordered_gradient,
     fwp_unordered_read,

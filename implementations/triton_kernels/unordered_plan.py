@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fwpbench.implementations.triton_kernels.plan import (
-    DOTS,
-    NORMS,
-    SOLVES,
-    kind,
-    power_of_two,
-    query_map,
-)
+from fwpbench.implementations._kernel_terms import NORMS, kind, query_map
+from fwpbench.implementations.triton_kernels.plan import DOTS, SOLVES, power_of_two
 from fwpbench.operators.problem import Problem
 
 #: By dtype: features a tile, tokens a chunk, value columns a block at most, warps.

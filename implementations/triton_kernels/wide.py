@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fwpbench.implementations.triton_kernels.launch import Given, Shapes, added, launch, parts
+from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
+from fwpbench.implementations.triton_kernels.launch import launch
 from fwpbench.implementations.triton_kernels.plan import Plan, plan
 from fwpbench.implementations.triton_kernels.wide_backward import (
     fwp_wide_backward_found,

@@ -1,0 +1,134 @@
+"""CUDA C++ for a GPU: NVRTC through cuda.core, launched on torch's current stream."""
+
+from __future__ import annotations
+
+import io
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+
+from fwpbench.implementations.base import Unsupported
+from fwpbench.implementations.cuda_kernels import cache, sources
+
+
+class Compiled(NamedTuple):
+    """Machine code of one GPU architecture, and what the compiler said of it."""
+
+    cubin: bytes
+    log: str
+
+    @property
+    def registers(self) -> int:
+        return int(_number(r"Used (\d+) registers", self.log))
+
+    @property
+    def spilled_bytes(self) -> int:
+        return int(_number(r"(\d+) bytes spill stores", self.log))
+
+    @property
+    def stack_bytes(self) -> int:
+        return int(_number(r"(\d+) bytes stack frame", self.log))
+
+
+def _number(pattern: str, log: str) -> str:
+    found = re.search(pattern, log)
+    if found is None:
+        raise ValueError(f"the compiler's log has no {pattern!r}:\n{log}")
+    return found[1]
+
+
+@lru_cache(maxsize=1)
+def _include_path() -> list[str]:
+    from cuda.pathfinder import find_nvidia_header_directory
+
+    found = [str(sources.FOLDER)]
+    for part in ("cudart", "crt"):
+        try:
+            folder = find_nvidia_header_directory(part)
+        except Exception:  # an older pathfinder does not know every part by name
+            continue
+        if folder:
+            found.append(folder)
+    return found
+
+
+def compiled(text: str, arch: str) -> Compiled:
+    """For `arch`, such as sm_90a; no GPU and no driver are needed.
+
+    Raises Unsupported where this NVRTC cannot compile for it.
+    """
+    from cuda.core import Program, ProgramOptions
+
+    options = ProgramOptions(
+        arch=arch, std="c++17", include_path=_include_path(), ptxas_options=["-v"]
+    )
+    log = io.StringIO()
+    try:
+        code = Program(text, "c++", options).compile("cubin", logs=log)
+    except Exception as error:
+        if "arch" in str(error):
+            raise Unsupported(f"this NVRTC does not compile for {arch}: {version()}") from None
+        raise RuntimeError(f"NVRTC does not compile this kernel: {error}\n{text}") from error
+    return Compiled(bytes(code.code), log.getvalue())
+
+
+@lru_cache(maxsize=1)
+def version() -> str:
+    from cuda.bindings import nvrtc
+
+    _, *numbers = nvrtc.nvrtcVersion()
+    return "NVRTC " + ".".join(map(str, numbers))
+
+
+@lru_cache(maxsize=1)
+def _digest_of_sources() -> str:
+    return sources.digest_of_sources()
+
+
+def arch_of(device: torch.device) -> str:
+    """The features of Hopper are compiled only for sm_90a."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}" + ("a" if (major, minor) == (9, 0) else "")
+
+
+@lru_cache(maxsize=4096)
+def function(kernel: str, text: str, index: int) -> Any:
+    """The kernel in `text`, loaded on the device of this index."""
+    from cuda.core import ObjectCode
+
+    arch = arch_of(torch.device("cuda", index))
+    path = cache.kept(
+        (version(), _digest_of_sources(), text, arch), ".cubin", lambda: compiled(text, arch).cubin
+    )
+    return ObjectCode.from_cubin(cache.payload(path)).get_kernel(f"fwp_{kernel}")
+
+
+class _Stream:
+    """Torch's stream as cuda.core takes it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._stream.cuda_stream
+
+
+def launch(
+    kernel: str,
+    text: str,
+    grid: tuple[int, int],
+    threads: int,
+    size: int,
+    arguments: list[int],
+    device: torch.device,
+) -> None:
+    from cuda.core import Device, LaunchConfig, launch
+
+    with torch.cuda.device(device):
+        index = torch.cuda.current_device()
+        Device(index).set_current()
+        config = LaunchConfig(grid=grid, block=threads, shmem_size=size)
+        stream = Device(index).create_stream(_Stream(torch.cuda.current_stream()))
+        launch(stream, config, function(kernel, text, index), *arguments)

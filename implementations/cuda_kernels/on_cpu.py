@@ -1,0 +1,71 @@
+"""CUDA C++ on a CPU: the kernels' own sources under g++ and sources/on_cpu, for tests."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fwpbench.implementations.cuda_kernels import cache, sources
+
+#: FWPBENCH_CUDA_ON_CPU_FLAGS replaces the last of them: -fsanitize=address,undefined in the tests.
+FLAGS = ("-std=c++17", "-shared", "-fPIC", "-w", "-x", "c++")
+OPTIMIZED = "-O1"
+
+
+def options() -> tuple[str, ...]:
+    more = os.environ.get("FWPBENCH_CUDA_ON_CPU_FLAGS", OPTIMIZED).split()
+    return (*FLAGS, *more, f"-I{sources.FOLDER}")
+
+
+@lru_cache(maxsize=1)
+def version() -> str:
+    return subprocess.run(
+        ["g++", "--version"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[0]
+
+
+@lru_cache(maxsize=1)
+def _digest_of_sources() -> str:
+    return sources.digest_of_sources()
+
+
+@lru_cache(maxsize=4096)
+def function(kernel: str, text: str) -> Any:
+    """`launch(grid, threads, bytes, arguments)` of the kernel in `text`."""
+    flags = options()
+    path = cache.kept(
+        (version(), _digest_of_sources(), text, *flags), ".so", lambda: _compiled(text, flags)
+    )
+    found = getattr(ctypes.CDLL(str(path)), f"launch_fwp_{kernel}")
+    found.restype = None
+    return found
+
+
+def _compiled(text: str, flags: tuple[str, ...]) -> bytes:
+    with tempfile.TemporaryDirectory() as place:
+        source, library = Path(place, "kernel.cu"), Path(place, "kernel.so")
+        source.write_text(text)
+        done = subprocess.run(
+            ["g++", *flags, str(source), "-o", str(library)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"g++ does not compile this kernel:\n{done.stderr}\n{text}")
+        return library.read_bytes()
+
+
+def launch(
+    kernel: str, text: str, grid: tuple[int, int], threads: int, size: int, arguments: list[int]
+) -> None:
+    numbers = [ctypes.c_int64(number) for number in arguments]
+    pointers = (ctypes.c_void_p * len(numbers))(
+        *[ctypes.cast(ctypes.byref(number), ctypes.c_void_p) for number in numbers]
+    )
+    function(kernel, text)((ctypes.c_uint * 3)(*grid, 1), threads, ctypes.c_size_t(size), pointers)

@@ -1,0 +1,125 @@
+"""The recurrent kernels: what they give out, and their launches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
+from fwpbench.implementations._kernel_terms import (
+    LAWS,
+    NORMS,
+    kind,
+    normalizer,
+    query_map,
+    tokens_between,
+)
+from fwpbench.implementations.cuda_kernels.launch import launch
+from fwpbench.implementations.cuda_kernels.recurrent_plan import RecurrentPlan, recurrent_plan
+from fwpbench.implementations.cuda_kernels.sources import Constant, Constants, Word
+from fwpbench.operators.problem import Problem
+
+
+def shapes(problem: Problem, keeps: bool) -> Shapes:
+    """o, S and z; then, for the gradients, a state every C tokens and where fwm clipped."""
+    p = problem
+    B, T, H, D, V = p.B, p.tokens, p.H, p.D, p.V
+    chunks, normalized = -(-T // tokens_between(T)), normalizer(p) != "none"
+    found: Shapes = {}
+    if p.reads:
+        found["o"] = (B, T, H, V), p.torch_dtype
+    numbers: dict[str, tuple[bool, tuple[int, ...]]] = {
+        "S": (p.state_out, (B, H, D, V)),
+        "z": (p.state_out and normalized, (B, H, D)),
+        "clips": (keeps and LAWS[p.rule].CLIPS, (B, T, H)),
+        "kept": (keeps, (B, H, chunks, D, V)),
+        "kept_z": (keeps and normalized, (B, H, chunks, D)),
+    }
+    return found | {name: (shape, torch.float32) for name, (is_, shape) in numbers.items() if is_}
+
+
+def _planned(problem: Problem, *, backward: bool = False) -> RecurrentPlan:
+    plan = recurrent_plan(problem, backward=backward)
+    assert plan is not None, "refusal.py refuses what has no layout"
+    return plan
+
+
+def constants(problem: Problem, plan: RecurrentPlan, **more: Constant) -> Constants:
+    p = problem
+    scale, _ = NORMS[p.norm]
+    law = {name: value for name, value in vars(LAWS[p.rule]).items() if name != "DECAY"}
+    return {
+        "K": p.K,
+        "V": p.V,
+        "D": p.D,
+        "PADDED_D": plan.PADDED_D,
+        "KEY_MAP": Word("Map", kind(p.phi)),
+        "QUERY_MAP": Word("Map", query_map(p)),
+        "SCALE": Word("Scale", scale),
+        "DECAY": Word("Decay", LAWS[p.rule].DECAY),
+        "NORMALIZER": Word("Normalizer", normalizer(p)),
+        **law,
+        "MASKED": p.masked,
+        "READS": p.reads,
+        "STATE_IN": p.state_in,
+        "STATE_OUT": p.state_out,
+        "COLUMNS": plan.COLUMNS,
+        "GROUPS": plan.GROUPS,
+        "WARPS": plan.WARPS,
+        "TOKENS": plan.TOKENS,
+        **more,
+    }
+
+
+def _launch(
+    kernel: str, problem: Problem, plan: RecurrentPlan, v: Tensor, *a: Any, **c: Any
+) -> None:
+    given = constants(problem, plan, **c)
+    grid = problem.B * problem.H, plan.tiles
+    launch(kernel, problem.dtype, given, grid, plan.threads, 4 * plan.floats, v, *a)
+
+
+def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
+    q, k, v, alpha, beta, projection, S, z, mask = given
+    T = problem.tokens
+    _launch(
+        "recurrent_forward", problem, _planned(problem), v,
+        q, k, v, alpha, beta, projection, mask, S, z,
+        *map(out.get, ("o", "clips", "kept", "kept_z", "S", "z")),
+        T, problem.H, tokens_between(T), KEEPS="kept" in out,
+    )  # fmt: skip
+
+
+def backward(
+    problem: Problem,
+    given: Given,
+    out: dict[str, Tensor],
+    do: Tensor | None,
+    dS_out: Tensor | None,
+    dz_out: Tensor | None,
+) -> dict[str, Tensor | None]:
+    q, k, v, alpha, beta, projection, S, z, mask = given
+    plan, B, H = _planned(problem, backward=True), problem.B, problem.H
+    T, C = problem.tokens, tokens_between(problem.tokens)
+    numbers = plan.PADDED_D // plan.GROUPS * (plan.COLUMNS + 1)
+    scratch = v.new_empty(B, H, plan.tiles, C, numbers, plan.threads, dtype=torch.float32)
+    dq, dk, dalpha, dbeta, dz = (parts(x, plan.tiles) for x in (q, k, alpha, beta, z))
+    dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
+    _launch(
+        "recurrent_backward", problem, plan, v,
+        q, k, v, alpha, beta, projection, mask, *map(out.get, ("clips", "kept", "kept_z")),
+        scratch, do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz, T, H, C,
+        k.numel(), 0 if alpha is None else alpha.numel(), B * T * H, B * H * problem.D,
+        GRADIENTS_IN_PARTS=plan.tiles > 1,
+    )  # fmt: skip
+    return {
+        "q": added(dq, q),
+        "k": added(dk, k),
+        "v": dv,
+        "alpha": added(dalpha, alpha),
+        "beta": added(dbeta, beta),
+        "S": dS,
+        "z": added(dz, z),
+    }

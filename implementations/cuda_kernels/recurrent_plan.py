@@ -1,0 +1,83 @@
+"""How the recurrent kernels of a problem are laid out in a block, and what has no layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fwpbench.implementations._kernel_terms import LAWS
+from fwpbench.operators.problem import Problem
+
+#: Numbers of a state in a thread's registers, of which it has 255 at most; backward there are two.
+NUMBERS = 64
+#: Threads of a block, and its shared memory, as every GPU gives without being asked.
+LARGEST_BLOCK, SHARED_BYTES = 1024, 48 * 1024
+LARGEST_D = 1024
+
+
+@dataclass(frozen=True)
+class RecurrentPlan:
+    """A thread has COLUMNS columns and every GROUPS-th row, a block WARPS; TOKENS are prepared at
+    once. sources/recurrent.cuh says more.
+    """
+
+    D: int
+    V: int
+    COLUMNS: int
+    GROUPS: int
+    WARPS: int
+    TOKENS: int
+    PADDED_D: int
+    #: Of shared memory.
+    floats: int
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.WARPS
+
+    @property
+    def columns(self) -> int:
+        """Of a block."""
+        return self.WARPS * (32 // self.GROUPS) * self.COLUMNS
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.V // self.columns)
+
+
+def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan | None:
+    """Of the forward kernel or of the backward one; None where the clip leaves no layout."""
+    p, law = problem, LAWS[problem.rule]
+    most = NUMBERS // (2 if backward else 1)
+    # Four columns are 16 bytes; then as few groups as the registers allow, whose lanes read rows.
+    COLUMNS, GROUPS = 4, 4
+    while most < COLUMNS * -(-p.D // GROUPS) and GROUPS < 32:
+        GROUPS *= 2
+    while most < COLUMNS * -(-p.D // GROUPS) and COLUMNS > 1:
+        COLUMNS //= 2
+    of_a_warp = 32 // GROUPS * COLUMNS
+    WARPS = -(-p.V // of_a_warp)
+    if not law.CLIPS:
+        WARPS = min(WARPS, 4)
+    PADDED_D = -(-p.D // GROUPS) * GROUPS
+    rows = 0
+    if backward:
+        rows = 1 + p.reads + (law.DECAY == "feature")
+
+    def floats(WARPS: int, TOKENS: int) -> int:
+        parts = rows * WARPS * TOKENS * PADDED_D + 2 * WARPS * TOKENS * backward
+        return 2 * TOKENS * PADDED_D + WARPS * (p.K + 1) + parts
+
+    TOKENS = 16
+    while 4 * floats(WARPS, TOKENS) > SHARED_BYTES and (TOKENS > 1 or WARPS > 1):
+        if TOKENS > 1:
+            TOKENS //= 2
+        elif law.CLIPS:
+            return None
+        else:
+            WARPS //= 2
+    if (
+        32 * WARPS * (numbers := COLUMNS * PADDED_D // GROUPS) > LARGEST_BLOCK * 32
+        or numbers > most
+    ):
+        return None
+    return RecurrentPlan(p.D, p.V, COLUMNS, GROUPS, WARPS, TOKENS, PADDED_D, floats(WARPS, TOKENS))

@@ -1,0 +1,32 @@
+"""What the kernels cannot do, one sentence each, asked before any launch."""
+
+from __future__ import annotations
+
+from fwpbench.implementations._kernel_terms import FAMILIES, LAWS, MAPS, NORMS, kind
+from fwpbench.implementations.cuda_kernels.recurrent_plan import LARGEST_D, recurrent_plan
+from fwpbench.operators.problem import Problem
+
+DTYPES = ("fp32", "bf16", "fp16")
+
+
+def cannot(problem: Problem) -> str | None:
+    p = problem
+    if p.rule not in LAWS:
+        return f"its kernels have the rules {', '.join(LAWS)}, not {p.rule}"
+    if kind(p.phi) not in MAPS + FAMILIES:
+        return f"its kernels have {', '.join(MAPS)}, {'-N, '.join(FAMILIES)}-N, not {p.phi}"
+    if p.norm not in NORMS:
+        return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
+    if p.dtype not in DTYPES:
+        return f"its kernels have {', '.join(DTYPES)}, not {p.dtype}: they add up in float32"
+    if not p.causal:
+        return "its kernels read a token before the next is written: causal=no has none yet"
+    if p.D > LARGEST_D:
+        return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
+    for backward in (False, True)[: 1 + p.backward]:
+        if recurrent_plan(p, backward=backward) is None:
+            return (
+                f"the clip of {p.rule} couples all value columns, so that D × V = {p.D} × {p.V} "
+                f"lie in one block: {p.direction} has no layout that fits"
+            )
+    return None

@@ -1,0 +1,351 @@
+// CUDA C++ on a CPU: runs __global__ functions one block after the other, one fiber a CUDA thread.
+//
+// For tests, not for speed. It knows what these kernels use, and is stricter than a GPU: lanes run in
+// shuffled order; a barrier that some threads never reach, an access outside shared memory, a read of
+// shared memory that nobody wrote, and two threads that touch one number without a barrier between
+// them, one of them writing, end the process with a sentence on stderr.
+#pragma once
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#define CUDA_ON_CPU 1
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+};
+inline uint3 threadIdx, blockIdx;
+inline dim3 blockDim, gridDim;
+
+// Numbers of 16 bits, rounded to nearest even.
+
+struct __nv_bfloat16 {
+  uint16_t bits = 0;
+};
+inline float __bfloat162float(__nv_bfloat16 number) {
+  uint32_t bits = uint32_t(number.bits) << 16;
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+inline __nv_bfloat16 __float2bfloat16(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  return {uint16_t(nan ? 0x7fffu : (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
+}
+
+struct __half {
+  uint16_t bits = 0;
+};
+inline float __half2float(__half number) {
+  float sign = number.bits & 0x8000u ? -1.f : 1.f;
+  int exponent = (number.bits >> 10) & 31, fraction = number.bits & 1023;
+  if (exponent == 31) return fraction ? NAN : sign * INFINITY;
+  return sign * (exponent ? std::ldexp(float(1024 + fraction), exponent - 25)
+                          : std::ldexp(float(fraction), -24));
+}
+inline __half __float2half(float value) {
+  uint16_t sign = std::signbit(value) ? 0x8000u : 0u;
+  double size = std::fabs(double(value));
+  if (std::isnan(value)) return {0x7fffu};
+  if (size >= 65520.) return {uint16_t(sign | 0x7c00u)};
+  int exponent;
+  std::frexp(size, &exponent);
+  // Units of the last place, at least those of the smallest normal number: nearbyint rounds to even.
+  int unit = std::max(exponent, -13) - 11;
+  auto units = uint32_t(std::nearbyint(std::ldexp(size, -unit)));
+  // One place more carries into the exponent, as it should.
+  return {uint16_t(sign | (size == 0. ? 0u : units + (uint32_t(unit + 24) << 10)))};
+}
+
+inline float rsqrtf(float value) { return 1.f / std::sqrt(value); }
+
+namespace on_cpu {
+
+enum class Waits { nothing, warp, block, done };
+
+struct Fiber {
+  ucontext_t context;
+  Waits waits;
+  uint3 index;
+  std::vector<char> stack;
+  void* fake_stack = nullptr;
+  unsigned shuffles = 0;
+};
+
+inline std::vector<Fiber> fibers;
+inline ucontext_t scheduler;
+inline int current;
+inline void (*body)(void*);
+inline void* body_argument;
+inline std::mt19937 random_order{20260101};
+//! Barriers seen by the block, and by each of its warps.
+inline uint32_t block_barriers;
+inline std::vector<uint32_t> warp_barriers;
+//! What lanes hand each other, twice, so that a shuffle never overwrites what is still read.
+inline std::vector<uint64_t> handed[2];
+
+[[noreturn]] inline void die(const char* what) {
+  fprintf(stderr, "CUDA on CPU: %s (block %u, %u; thread %u)\n", what, blockIdx.x, blockIdx.y,
+          threadIdx.x);
+  fflush(stderr);
+  abort();
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+inline const void* scheduler_stack;
+inline size_t scheduler_stack_size;
+#endif
+
+inline void resume(int fiber) {
+  current = fiber;
+  threadIdx = fibers[fiber].index;
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake_stack;
+  Fiber& f = fibers[fiber];
+  __sanitizer_start_switch_fiber(&fake_stack, f.stack.data(), f.stack.size());
+  swapcontext(&scheduler, &f.context);
+  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#else
+  swapcontext(&scheduler, &fibers[fiber].context);
+#endif
+}
+
+inline void wait(Waits what) {
+  Fiber& f = fibers[current];
+  f.waits = what;
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(&f.fake_stack, scheduler_stack, scheduler_stack_size);
+  swapcontext(&f.context, &scheduler);
+  __sanitizer_finish_switch_fiber(f.fake_stack, &scheduler_stack, &scheduler_stack_size);
+#else
+  swapcontext(&f.context, &scheduler);
+#endif
+}
+
+inline void entry() {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_size);
+#endif
+  body(body_argument);
+  fibers[current].waits = Waits::done;
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(nullptr, scheduler_stack, scheduler_stack_size);
+#endif
+}
+
+// Shared memory: who touched each two bytes of it, and at which barrier.
+
+struct Touch {
+  int thread = -1;
+  uint32_t block_barrier = 0, warp_barrier = 0;
+  bool by_many = false, by_many_warps = false;
+};
+struct Shadow {
+  bool written = false;
+  Touch write, read;
+};
+inline std::vector<char> shared;
+inline std::vector<Shadow> shadow;
+
+inline bool ordered(const Touch& before) {
+  if (before.thread < 0 || before.block_barrier != block_barriers) return true;
+  if (before.thread == current && !before.by_many) return true;
+  bool same_warp = before.thread / 32 == current / 32 && !before.by_many_warps;
+  return same_warp && before.warp_barrier != warp_barriers[current / 32];
+}
+
+inline Shadow* touched(const char* address, size_t size) {
+  if (address < shared.data() || address + size > shared.data() + shared.size())
+    die("an access outside shared memory");
+  return &shadow[(address - shared.data()) / 2];
+}
+
+inline void reads(const char* address, size_t size) {
+  Shadow* at = touched(address, size);
+  for (size_t i = 0; i < size / 2; i++) {
+    if (!at[i].written) die("shared memory is read that nobody has written");
+    if (!ordered(at[i].write)) die("a race: shared memory is read that another thread writes");
+    Touch& last = at[i].read;
+    uint32_t warp_barrier = warp_barriers[current / 32];
+    bool again = last.thread >= 0 && last.block_barrier == block_barriers;
+    bool same_warp = again && last.thread / 32 == current / 32;
+    bool many_warps = again && (last.by_many_warps || !same_warp);
+    bool many = many_warps || (same_warp && last.warp_barrier == warp_barrier &&
+                               (last.by_many || last.thread != current));
+    last = {current, block_barriers, warp_barrier, many, many_warps};
+  }
+}
+
+inline void writes(const char* address, size_t size) {
+  Shadow* at = touched(address, size);
+  for (size_t i = 0; i < size / 2; i++) {
+    if (!ordered(at[i].write)) die("a race: two threads write to one place of shared memory");
+    if (!ordered(at[i].read)) die("a race: shared memory is written that another thread reads");
+    at[i].written = true;
+    at[i].write = {current, block_barriers, warp_barriers[current / 32], false, false};
+  }
+}
+
+inline void run_block(int threads) {
+  for (int i = 0; i < threads; i++) {
+    Fiber& f = fibers[i];
+    f.waits = Waits::nothing;
+    f.index = {unsigned(i) % blockDim.x, unsigned(i) / blockDim.x % blockDim.y,
+               unsigned(i) / (blockDim.x * blockDim.y)};
+    getcontext(&f.context);
+    f.context.uc_stack.ss_sp = f.stack.data();
+    f.context.uc_stack.ss_size = f.stack.size();
+    f.context.uc_link = &scheduler;
+    makecontext(&f.context, entry, 0);
+  }
+  std::vector<int> order(threads), warps((threads + 31) / 32);
+  std::iota(order.begin(), order.end(), 0);
+  std::iota(warps.begin(), warps.end(), 0);
+  auto waiting = [&](int from, int to, Waits what) {
+    return int(std::count_if(fibers.begin() + from, fibers.begin() + to,
+                             [&](const Fiber& f) { return f.waits == what; }));
+  };
+  for (;;) {
+    bool ran = false;
+    std::shuffle(warps.begin(), warps.end(), random_order);
+    for (int warp : warps) {  // each until none of its lanes can go on
+      int from = 32 * warp, to = std::min(from + 32, threads);
+      for (bool again = true; again;) {
+        std::shuffle(order.begin() + from, order.begin() + to, random_order);
+        for (int i = from; i < to; i++)
+          if (fibers[order[i]].waits == Waits::nothing) {
+            resume(order[i]);
+            ran = true;
+          }
+        int at_warp = waiting(from, to, Waits::warp);
+        again = at_warp && at_warp == to - from;
+        if (at_warp && !again)
+          die("some lanes of a warp wait for each other, the others have gone on or returned");
+        if (!again) continue;
+        warp_barriers[warp]++;
+        for (int i = from; i < to; i++) fibers[i].waits = Waits::nothing;
+      }
+    }
+    int done = waiting(0, threads, Waits::done), at_block = waiting(0, threads, Waits::block);
+    if (done == threads) return;
+    if (done) die("__syncthreads() is not reached by all threads: some have returned");
+    if (at_block == threads) {
+      block_barriers++;
+      for (int i = 0; i < threads; i++) fibers[i].waits = Waits::nothing;
+    } else if (!ran) {
+      die("no thread can go on");
+    }
+  }
+}
+
+template <class... Arguments, size_t... I>
+void call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<I...>) {
+  kernel(*static_cast<Arguments*>(arguments[I])...);
+}
+
+template <class... Arguments>
+void launch(void (*kernel)(Arguments...), const unsigned* grid, int threads, size_t bytes,
+            void** arguments) {
+  gridDim = {grid[0], grid[1], grid[2]};
+  blockDim = {unsigned(threads), 1, 1};
+  if (threads < 1 || threads > 1024 || threads % 32) die("a block has 32 to 1024 threads, whole warps");
+  fibers.resize(threads);
+  for (Fiber& f : fibers) f.stack.resize(128 << 10);
+  for (auto& each : handed) each.assign(threads, 0);
+  auto run = [&] { call(kernel, arguments, std::index_sequence_for<Arguments...>{}); };
+  body_argument = &run;
+  body = [](void* argument) { (*static_cast<decltype(run)*>(argument))(); };
+  for (unsigned z = 0; z < grid[2]; z++)
+    for (unsigned y = 0; y < grid[1]; y++)
+      for (unsigned x = 0; x < grid[0]; x++) {
+        blockIdx = {x, y, z};
+        shared.assign(bytes, char(0xff));  // NaN in every format
+        shadow.assign((bytes + 1) / 2, Shadow{});
+        block_barriers = 0;
+        warp_barriers.assign(threads / 32, 0);
+        run_block(threads);
+      }
+}
+
+//! A number in shared memory, as `pointer[i]` gives it.
+template <class T>
+struct Reference {
+  T* at;
+  operator T() const {
+    reads(reinterpret_cast<const char*>(at), sizeof(T));
+    return *at;
+  }
+  const Reference& operator=(const T& value) const {
+    writes(reinterpret_cast<const char*>(at), sizeof(T));
+    *at = value;
+    return *this;
+  }
+  const Reference& operator=(const Reference& other) const { return *this = T(other); }
+  const Reference& operator+=(const T& value) const { return *this = T(*this) + value; }
+  const Reference& operator*=(const T& value) const { return *this = T(*this) * value; }
+};
+
+//! A pointer into shared memory.
+template <class T>
+struct Pointer {
+  T* at;
+  Reference<T> operator[](long long i) const { return {at + i}; }
+  Reference<T> operator*() const { return {at}; }
+  Pointer operator+(long long i) const { return {at + i}; }
+};
+
+}  // namespace on_cpu
+
+inline void __syncthreads() { on_cpu::wait(on_cpu::Waits::block); }
+inline void __syncwarp(unsigned = ~0u) { on_cpu::wait(on_cpu::Waits::warp); }
+
+template <class T>
+T __shfl_sync(unsigned, T value, int lane, int = 32) {
+  static_assert(sizeof(T) <= 8);
+  auto& handed = on_cpu::handed[on_cpu::fibers[on_cpu::current].shuffles++ % 2];
+  memcpy(&handed[on_cpu::current], &value, sizeof(T));
+  // Not __syncwarp: a shuffle orders nothing in memory.
+  uint32_t& barriers = on_cpu::warp_barriers[on_cpu::current / 32];
+  uint32_t before = barriers;
+  on_cpu::wait(on_cpu::Waits::warp);
+  barriers = before;
+  T found;
+  memcpy(&found, &handed[on_cpu::current / 32 * 32 + (lane & 31)], sizeof(T));
+  return found;
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int lanes, int = 32) {
+  return __shfl_sync(mask, value, (on_cpu::current % 32) ^ lanes);
+}
+
+#define EXPORT(kernel)                                                                          \
+  extern "C" void launch_##kernel(const unsigned* grid, int threads, size_t bytes, void** a) {  \
+    on_cpu::launch(kernel, grid, threads, bytes, a);                                            \
+  }

@@ -1,0 +1,339 @@
+// Token by token backwards: chunks in reverse, their states recomputed, dS in registers.
+//
+// Of one token, with γ, u, r and z as in recurrent.cuh, f = r γSᵀk', c the clip, else 1:
+//     W = γS + k'uᵀ   S⁺ = W / c   y = S⁺ᵀq'   o = y / n with n = z⁺·q' + ε, or LayerNorm(y) = ŷ
+//     dy = do / n, dn = −dy·o   or   dy = (do − mean do − ŷ mean(do∘ŷ)) / σ
+//     dq' = S⁺dy + dn z⁺              dS⁺ ← dS⁺ + q'dyᵀ      dz⁺ ← dz⁺ + dn q'
+//     dW = dS⁺ / c − a W, a = ⟨dS⁺, W⟩ / c³ where it clipped, else 0
+//     du = dWᵀk'   dv = β du   dβ = du·(v − f), and dz⁺·k' where β weighs what z adds
+//     dk' = dW u + γS df + ds z + dz⁺ (weighed alike)      df = −β r du      ds = β r du·f
+//     dγS = dW + k'dfᵀ   dγ = Σ dγS∘S + dz⁺·z, or feature by feature   dS = γ dγS   dz = γdz⁺ + ds k'
+// where df and ds, of z·k' + ε, are of rules that correct. For β as 1 − γ, dβ is less by dγ. But for
+// the clip all is linear in the value columns: each warp, and each block, gives its columns' part of
+// dq', dk', dα, dβ and dz; warps are added up here, blocks afterwards. The forward kernel kept the
+// state every C tokens; those between are recomputed into scratch memory, each thread's for itself.
+#include "recurrent.cuh"
+
+constexpr int AT_DKEYS = AFTER_ROOM;
+constexpr int AT_DQUERIES = AT_DKEYS + WARPS * TOKENS * PADDED_D;
+constexpr int AT_DDECAYS = AT_DQUERIES + (READS ? WARPS * TOKENS * PADDED_D : 0);
+constexpr int AT_DGATES = AT_DDECAYS + (DECAY == Decay::feature ? WARPS * TOKENS * PADDED_D : 0);
+
+//! Where a warp leaves its part of a token's row of features; that of the first holds the sum later.
+__device__ inline Shared<float> part_of(int from, int warp, int i) {
+  return at_float(from + (warp * TOKENS + i) * PADDED_D);
+}
+
+//! A row of features, summed over the columns of the warp.
+__device__ inline void leave(Shared<float> part, float (&x)[ROWS], Place at) {
+#pragma unroll
+  for (int r = 0; r < ROWS; r++) {
+    float sum = sum_over_columns(x[r]);
+    if (at.lane % LANES == 0) part[at.d(r)] = sum;
+  }
+}
+
+//! The sum over warps, in the part of the first: what a warp asks of a token whose parts all left.
+__device__ inline Shared<float> summed(int from, int i) {
+  Shared<float> total = part_of(from, 0, i);
+  for (int d = threadIdx.x % 32; d < D; d += 32) {
+    float sum = total[d];
+    for (int warp = 1; warp < WARPS; warp++) sum += part_of(from, warp, i)[d];
+    total[d] = sum;
+  }
+  return total;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
+                       const float* beta, const float* projection, const unsigned char* mask,
+                       const float* clips, const float* kept, const float* kept_z, float* scratch,
+                       const Number* d_o, const float* dS_out, const float* dz_out, Gradient* dq,
+                       Gradient* dk, Number* dv, float* dalpha, float* dbeta, float* dS_in,
+                       float* dz_in, Index T, Index H, Index C, Index part, Index part_alpha,
+                       Index part_gate, Index part_z) {
+  Place at;
+  Index bh = blockIdx.x, b = bh / H, h = bh % H, chunks = (T + C - 1) / C, tile = blockIdx.y;
+  Shared<float> room = at_float(AT_ROOM), row_room = at_float(AT_ROWS + at.warp * K);
+  // What the columns of a block say is one part; those of the others lie behind it.
+  dq += tile * part, dk += tile * part;
+  dalpha += tile * part_alpha, dbeta += tile * part_gate;
+  // Each thread reads what it wrote itself: token after token, number after number, thread by thread.
+  constexpr int NUMBERS = ROWS * (COLUMNS + 1);
+  scratch += (bh * gridDim.y + tile) * C * NUMBERS * THREADS + threadIdx.x;
+  State gradient;
+  gradient.load(STATE_OUT ? dS_out + bh * D * V : nullptr,
+                // What comes in from outside is nobody's part, so the first warp takes it.
+                STATE_OUT && NORMALIZER != Normalizer::none && tile == 0 && at.warp == 0
+                    ? dz_out + bh * D
+                    : nullptr,
+                at);
+  float(&dS)[ROWS][COLUMNS] = gradient.S;
+  float(&dz)[ROWS] = gradient.z;
+
+  auto prepare = [&](Index from, int tokens, bool queries) {
+    __syncthreads();
+    for (int job = at.warp; job < (queries ? 2 : 1) * tokens; job += WARPS) {
+      int i = job % tokens;
+      Index at_token = b * T + from + i, row = at_token * H + h;
+      if (job < tokens) {
+        Shared<float> key = at_float(AT_KEYS + i * PADDED_D);
+        features<KEY_MAP>(k + row * K, projection, row_room, key);
+        if (MASKED && !mask[at_token])
+          for (int d = at.lane; d < D; d += 32) key[d] = 0.f;
+      } else {
+        features<QUERY_MAP>(q + row * K, projection, row_room, at_float(AT_QUERIES + i * PADDED_D));
+      }
+    }
+    __syncthreads();
+  };
+
+  for (Index chunk = chunks - 1; chunk >= 0; chunk--) {
+    Index start = chunk * C, end = T < start + C ? T : start + C;
+    State state;
+    state.load(kept + (bh * chunks + chunk) * D * V,
+               NORMALIZER != Normalizer::none ? kept_z + (bh * chunks + chunk) * D : nullptr, at);
+    for (Index from = start; from < end; from += TOKENS) {
+      int tokens = end - from < TOKENS ? int(end - from) : TOKENS;
+      prepare(from, tokens, false);
+      for (int i = 0; i < tokens; i++) {
+        Index at_token = b * T + from + i, row = at_token * H + h;
+        float* own = scratch + (from + i - start) * NUMBERS * THREADS;
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+#pragma unroll
+          for (int c = 0; c < COLUMNS; c++) own[(r * COLUMNS + c) * THREADS] = state.S[r][c];
+          own[(ROWS * COLUMNS + r) * THREADS] = state.z[r];
+        }
+        Token token(v, alpha, beta, mask, row, at_token, at_float(AT_KEYS + i * PADDED_D), at);
+        Write write(state, token);
+        apply(state, token, write);
+        if constexpr (CLIPS) {
+          float clip = clips[row] > 0.f ? clips[row] : 1.f;
+#pragma unroll
+          for (int r = 0; r < ROWS; r++)
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) state.S[r][c] /= clip;
+        }
+      }
+    }
+    for (Index from = start + (end - start - 1) / TOKENS * TOKENS; from >= start; from -= TOKENS) {
+      int tokens = end - from < TOKENS ? int(end - from) : TOKENS;
+      prepare(from, tokens, READS);
+      for (int i = tokens - 1; i >= 0; i--) {
+        Index at_token = b * T + from + i, row = at_token * H + h;
+        const float* own = scratch + (from + i - start) * NUMBERS * THREADS;
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+#pragma unroll
+          for (int c = 0; c < COLUMNS; c++) state.S[r][c] = own[(r * COLUMNS + c) * THREADS];
+          state.z[r] = own[(ROWS * COLUMNS + r) * THREADS];
+        }
+        float(&S)[ROWS][COLUMNS] = state.S;
+        float(&z)[ROWS] = state.z;
+        Token token(v, alpha, beta, mask, row, at_token, at_float(AT_KEYS + i * PADDED_D), at);
+        float(&P)[ROWS] = token.P;
+        Write write(state, token);
+        float(&u)[COLUMNS] = write.u;
+        float clip = CLIPS && clips[row] > 0.f ? clips[row] : 1.f;
+        bool clipped = CLIPS && clips[row] > 0.f;
+        float row_of[ROWS];
+        if constexpr (READS) {
+          Shared<float> query = at_float(AT_QUERIES + i * PADDED_D);
+          float Q[ROWS], dy[COLUMNS], y[COLUMNS], dseen = 0.f;
+          float after[ROWS];
+#pragma unroll
+          for (int r = 0; r < ROWS; r++) Q[r] = query[at.d(r)], after[r] = z[r];
+#pragma unroll
+          for (int c = 0; c < COLUMNS; c++)
+            dy[c] = at.e(c) < V ? to_float(d_o[row * V + at.e(c)]) : 0.f;
+          if constexpr (CLIPS || NORMALIZER != Normalizer::none) {
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) {
+              float sum = 0.f;
+#pragma unroll
+              for (int r = 0; r < ROWS; r++)
+                sum += (token.gamma(r) * S[r][c] + P[r] * u[c]) * Q[r];
+              y[c] = sum_over_rows(sum) / clip;
+            }
+          }
+          if constexpr (CLIPS) {
+            float factor = layer_normalized(y, at, room), sum = 0.f, along = 0.f;
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++)
+              if (at.group == 0) sum += dy[c], along += dy[c] * y[c];
+            sum = sum_over_block(sum, room) / V;
+            along = sum_over_block(along, room) / V;
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++)
+              dy[c] = at.e(c) < V ? (dy[c] - sum - y[c] * along) * factor : 0.f;
+          }
+          if constexpr (NORMALIZER != Normalizer::none) {
+            next_z(after, token);
+            float seen = 0.f;
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) seen += after[r] * Q[r];
+            seen = sum_over_rows(seen) + EPSILON;
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) {
+              dy[c] /= seen;
+              dseen -= dy[c] * y[c];
+            }
+            dseen = sum_over_columns(dseen) / seen;
+          }
+#pragma unroll
+          for (int r = 0; r < ROWS; r++) {
+            row_of[r] = 0.f;
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) {
+              row_of[r] += (token.gamma(r) * S[r][c] + P[r] * u[c]) * dy[c] / clip;
+              dS[r][c] += Q[r] * dy[c];
+            }
+            if constexpr (NORMALIZER != Normalizer::none) {
+              // One lane of those beside each other adds it: they are summed up.
+              if (at.lane % LANES == 0) row_of[r] += dseen * after[r];
+              dz[r] += dseen * Q[r];
+            }
+          }
+          leave(part_of(AT_DQUERIES, at.warp, i), row_of, at);
+        }
+        float du[COLUMNS], w[COLUMNS], a = 0.f;
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++) {
+          float sum = 0.f;
+#pragma unroll
+          for (int r = 0; r < ROWS; r++) sum += dS[r][c] * P[r];
+          du[c] = sum_over_rows(sum) / clip;
+        }
+        if constexpr (CLIPS) {
+          // With W = S + k'uᵀ, for fwm has no decay.
+          float sum = 0.f, length = 0.f;
+#pragma unroll
+          for (int r = 0; r < ROWS; r++) {
+            length += P[r] * P[r];
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) sum += dS[r][c] * (S[r][c] + P[r] * u[c]);
+          }
+          a = sum_over_block(sum, room) / clip / clip / clip;
+          a = clipped ? a : 0.f;
+          length = sum_over_rows(length);
+#pragma unroll
+          for (int c = 0; c < COLUMNS; c++) {
+            // du = dWᵀk', and Wᵀk' is what was found and |k'|² u.
+            du[c] -= a * (write.found[c] + length * u[c]);
+          }
+        }
+        float dbeta_part = 0.f, ds = 0.f;
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++) {
+          // The gradient of what was found is −w r.
+          w[c] = token.beta * du[c];
+          if constexpr (NORMALIZER == Normalizer::sum) {
+            ds += write.r * w[c] * write.found[c];
+            w[c] *= write.r;
+          }
+          dbeta_part += du[c] * (token.values[c] - write.found[c]);
+        }
+        dbeta_part = sum_over_columns(dbeta_part);
+        if constexpr (CORRECTS && NORMALIZER == Normalizer::sum) ds = sum_over_columns(ds);
+        float dgamma[ROWS];
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+          row_of[r] = 0.f;
+          dgamma[r] = 0.f;
+#pragma unroll
+          for (int c = 0; c < COLUMNS; c++) {
+            float gS = token.gamma(r) * S[r][c];
+            float dW = dS[r][c] / clip;
+            if constexpr (CLIPS) dW -= a * (gS + P[r] * u[c]);
+            row_of[r] += dW * u[c];
+            if constexpr (CORRECTS) {
+              row_of[r] -= gS * w[c];
+              dW -= P[r] * w[c];
+            }
+            dgamma[r] += dW * S[r][c];
+            dS[r][c] = token.gamma(r) * dW;
+          }
+        }
+        float along_z = 0.f;
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+          bool one = at.lane % LANES == 0;
+          if constexpr (NORMALIZER == Normalizer::same_law) {
+            if (one) row_of[r] += token.beta * dz[r], dgamma[r] += dz[r] * z[r];
+            along_z += dz[r] * P[r];
+            dz[r] *= token.gamma(r);
+          }
+          if constexpr (NORMALIZER == Normalizer::sum) {
+            if (one) row_of[r] += dz[r] + (CORRECTS ? ds * z[r] : 0.f);
+            if constexpr (CORRECTS) dz[r] += ds * P[r];
+          }
+        }
+        if constexpr (NORMALIZER == Normalizer::same_law) dbeta_part += sum_over_rows(along_z);
+        leave(part_of(AT_DKEYS, at.warp, i), row_of, at);
+        float dgamma_part = 0.f;
+        if constexpr (DECAY == Decay::feature) leave(part_of(AT_DDECAYS, at.warp, i), dgamma, at);
+        if constexpr (DECAY == Decay::head || DECAY == Decay::beta) {
+#pragma unroll
+          for (int r = 0; r < ROWS; r++) dgamma_part += dgamma[r];
+          dgamma_part = sum_over_warp(dgamma_part);
+        }
+        if constexpr (DECAY == Decay::beta) dbeta_part -= dgamma_part;
+        if (at.lane == 0) {
+          at_float(AT_DGATES)[(at.warp * TOKENS + i) * 2] = token.counts ? dbeta_part : 0.f;
+          at_float(AT_DGATES)[(at.warp * TOKENS + i) * 2 + 1] = token.counts ? dgamma_part : 0.f;
+        }
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++)
+          if (at.group == 0 && at.e(c) < V)
+            store(dv + row * V + at.e(c), token.counts ? token.beta * du[c] : 0.f);
+      }
+      __syncthreads();
+      for (int job = at.warp; job < (READS ? 2 : 1) * tokens; job += WARPS) {
+        int i = job % tokens;
+        Index at_token = b * T + from + i, row = at_token * H + h;
+        if (job < tokens) {
+          Shared<float> dkey = summed(AT_DKEYS, i);
+          if (MASKED && !mask[at_token])
+            for (int d = at.lane; d < D; d += 32) dkey[d] = 0.f;
+          features_gradient<KEY_MAP>(k + row * K, projection, row_room,
+                                     at_float(AT_KEYS + i * PADDED_D), dkey, dk + row * K);
+          if constexpr (DECAY == Decay::feature) {
+            Shared<float> ddecay = summed(AT_DDECAYS, i);
+            for (int d = at.lane; d < D; d += 32)
+              dalpha[row * D + d] = MASKED && !mask[at_token] ? 0.f : float(ddecay[d]);
+          }
+          if (at.lane == 0) {
+            float dbeta_sum = 0.f, dgamma_sum = 0.f;
+            for (int warp = 0; warp < WARPS; warp++) {
+              dbeta_sum += at_float(AT_DGATES)[(warp * TOKENS + i) * 2];
+              dgamma_sum += at_float(AT_DGATES)[(warp * TOKENS + i) * 2 + 1];
+            }
+            if constexpr (WEIGHS) dbeta[row] = dbeta_sum;
+            if constexpr (DECAY == Decay::head) dalpha[row] = dgamma_sum;
+          }
+        } else {
+          features_gradient<QUERY_MAP>(q + row * K, projection, row_room,
+                                       at_float(AT_QUERIES + i * PADDED_D), summed(AT_DQUERIES, i),
+                                       dq + row * K);
+        }
+      }
+    }
+  }
+  if constexpr (STATE_IN) {
+    gradient.save(dS_in + bh * D * V, at);
+    if constexpr (NORMALIZER != Normalizer::none) {
+      __syncthreads();
+      Shared<float> own = part_of(AT_DKEYS, at.warp, 0);
+#pragma unroll
+      for (int r = 0; r < ROWS; r++)
+        if (at.lane % LANES == 0) own[at.d(r)] = dz[r];
+      __syncthreads();
+      if (at.warp == 0) {
+        Shared<float> total = summed(AT_DKEYS, 0);
+        for (int d = at.lane; d < D; d += 32) dz_in[tile * part_z + bh * D + d] = total[d];
+      }
+    }
+  }
+}
+EXPORT(fwp_recurrent_backward)
