@@ -37,9 +37,10 @@ def launched(problem: Problem, plan: str) -> list[tuple[Any, Any, list[Any]]]:
     with ExitStack() as patches:
         for module in (chunks, prepared, scan):
             patches.enter_context(patch.object(module, "launch", launch))
-        results = operator.forward(*named, problem.backward, *given)
+        results = operator.OPERATOR.forward(*named, problem.backward, *given)
         if problem.backward:
-            operator.backward(*named, *given, results, torch.empty_like(given.v), None, None)
+            cotangents = torch.empty_like(given.v), None, None
+            operator.OPERATOR.backward(*named, *given, results, *cotangents)
     return list(found.values())
 
 

@@ -39,8 +39,21 @@ def _number(pattern: str, log: str) -> str:
     return found[1]
 
 
+def _core() -> Any:
+    """cuda.core, by the name that older versions have for it."""
+    from importlib import import_module
+
+    try:
+        core = import_module("cuda.core")
+        if hasattr(core, "Program"):
+            return core
+    except ImportError:
+        pass
+    return import_module("cuda.core.experimental")
+
+
 @lru_cache(maxsize=1)
-def _include_path() -> list[str]:
+def include_path() -> list[str]:
     from cuda.pathfinder import find_nvidia_header_directory
 
     found = [str(sources.FOLDER)]
@@ -59,17 +72,17 @@ def compiled(text: str, arch: str) -> Compiled:
 
     Raises Unsupported where this NVRTC cannot compile for it.
     """
-    from cuda.core import Program, ProgramOptions
+    Program, ProgramOptions = _core().Program, _core().ProgramOptions
 
     options = ProgramOptions(
-        arch=arch, std="c++17", include_path=_include_path(), ptxas_options=["-v"]
+        arch=arch, std="c++17", include_path=include_path(), ptxas_options=["-v"]
     )
     log = io.StringIO()
     try:
         code = Program(text, "c++", options).compile("cubin", logs=log)
-    except Exception as error:
-        if "arch" in str(error):
-            raise Unsupported(f"this NVRTC does not compile for {arch}: {version()}") from None
+    except Exception as error:  # its own exceptions are NVRTC's, by numbers
+        if "architecture" in str(error) or "INVALID_OPTION" in str(error):
+            raise Unsupported(f"{version()} does not compile for {arch}: {error}") from None
         raise RuntimeError(f"NVRTC does not compile this kernel: {error}\n{text}") from error
     return Compiled(bytes(code.code), log.getvalue())
 
@@ -94,25 +107,39 @@ def arch_of(device: torch.device) -> str:
 
 
 @lru_cache(maxsize=4096)
-def function(kernel: str, text: str, index: int) -> Any:
-    """The kernel in `text`, loaded on the device of this index."""
-    from cuda.core import ObjectCode
+def function(kernel: str, text: str, index: int, size: int) -> Any:
+    """The kernel in `text`, loaded on the device of this index, for `size` bytes of shared memory.
 
+    Raises Unsupported where the device has less.
+    """
     arch = arch_of(torch.device("cuda", index))
     path = cache.kept(
         (version(), _digest_of_sources(), text, arch), ".cubin", lambda: compiled(text, arch).cubin
     )
-    return ObjectCode.from_cubin(cache.payload(path)).get_kernel(f"fwp_{kernel}")
+    found = _core().ObjectCode.from_cubin(cache.payload(path)).get_kernel(f"fwp_{kernel}")
+    most = torch.cuda.get_device_properties(index).shared_memory_per_block_optin
+    if size > most:
+        raise Unsupported(
+            f"its kernel takes {size} bytes of shared memory a block, and this GPU has {most}"
+        )
+    if size > WITHOUT_ASKING:
+        _allow(found, size, index)
+    return found
 
 
-class _Stream:
-    """Torch's stream as cuda.core takes it."""
+#: Bytes of shared memory that every kernel may take.
+WITHOUT_ASKING = 48 * 1024
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
 
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self._stream.cuda_stream
+def _allow(kernel: Any, size: int, index: int) -> None:
+    """cuda.core only reads this attribute."""
+    from cuda.bindings import driver
+
+    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    handle = driver.CUkernel(int(getattr(kernel, "handle", None) or kernel._handle))
+    (error,) = driver.cuKernelSetAttribute(attribute, size, handle, driver.CUdevice(index))
+    if error:
+        raise Unsupported(f"{size} bytes of shared memory a block: the driver says {error.name}")
 
 
 def launch(
@@ -124,11 +151,10 @@ def launch(
     arguments: list[int],
     device: torch.device,
 ) -> None:
-    from cuda.core import Device, LaunchConfig, launch
-
+    core = _core()
     with torch.cuda.device(device):
         index = torch.cuda.current_device()
-        Device(index).set_current()
-        config = LaunchConfig(grid=grid, block=threads, shmem_size=size)
-        stream = Device(index).create_stream(_Stream(torch.cuda.current_stream()))
-        launch(stream, config, function(kernel, text, index), *arguments)
+        core.Device(index).set_current()
+        config = core.LaunchConfig(grid=grid, block=threads, shmem_size=size)
+        stream = core.Stream.from_handle(torch.cuda.current_stream().cuda_stream)
+        core.launch(stream, config, function(kernel, text, index, size), *arguments)
