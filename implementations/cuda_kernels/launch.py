@@ -6,8 +6,9 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from fwpbench.implementations.cuda_kernels import sources
+from fwpbench.implementations.cuda_kernels import ON_CPU, sources
 from fwpbench.implementations.cuda_kernels.sources import Constants
+from fwpbench.operators.errors import UserError
 
 
 @lru_cache(maxsize=4096)
@@ -27,8 +28,17 @@ def launch(
 ) -> None:
     """`size` bytes of shared memory; on the device and current stream of `like`.
 
-    A tensor is handed over as its address, None as the null pointer.
+    A tensor is handed over as its address, None as the null pointer. Raises UserError where not all
+    tensors lie on one device, or on a CPU that kernels do not run on.
     """
+    for x in arguments:
+        if isinstance(x, Tensor) and x.device != like.device:
+            raise UserError(f"tensors lie on {like.device} and on {x.device}: move all to one")
+    if not like.is_cuda and not ON_CPU:
+        raise UserError(
+            f"tensors lie on {like.device}, and these kernels run on cuda; FWPBENCH_CUDA_ON_CPU=1 "
+            "runs them on a CPU, for tests"
+        )
     numbers = [0 if x is None else x.data_ptr() if isinstance(x, Tensor) else x for x in arguments]
     text = _text(kernel, dtype, tuple(constants.items()))
     if like.is_cuda:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fwpbench.implementations._kernel_terms import LAWS
+from fwpbench.implementations._kernel_terms import LAWS, normalizer
 from fwpbench.operators.problem import Problem
 
 #: Numbers of a state in a thread's registers, of which it has 255 at most; backward there are two.
@@ -65,7 +65,8 @@ def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan
 
     def floats(WARPS: int, TOKENS: int) -> int:
         parts = rows * WARPS * TOKENS * PADDED_D + 2 * WARPS * TOKENS * backward
-        return 2 * TOKENS * PADDED_D + WARPS * (p.K + 1) + parts
+        sums = WARPS * PADDED_D * (backward and normalizer(p) != "none")
+        return 2 * TOKENS * PADDED_D + WARPS * (p.K + 1) + parts + sums
 
     TOKENS = 16
     while 4 * floats(WARPS, TOKENS) > SHARED_BYTES and (TOKENS > 1 or WARPS > 1):

@@ -74,7 +74,8 @@ struct State {
 struct Token {
   bool counts;  //!< one that does not has k' = 0, β = 0, γ = 1, and clips nothing
   float beta, head_decay;
-  float decay[DECAY == Decay::feature ? ROWS : 1];
+  const float* decays;  //!< a feature each, from memory when it is needed: registers are dear
+  int group;
   float P[ROWS], values[COLUMNS];
 
   __device__ Token(const Number* v, const float* alpha, const float* gate, const unsigned char* mask,
@@ -82,20 +83,21 @@ struct Token {
     counts = !MASKED || mask[at_token];
     beta = WEIGHS ? (counts ? gate[row] : 0.f) : 1.f;
     head_decay = 1.f;
+    decays = DECAY == Decay::feature ? alpha + row * D : nullptr;
+    group = at.group;
     if constexpr (DECAY == Decay::head) head_decay = counts ? alpha[row] : 1.f;
     if constexpr (DECAY == Decay::beta) head_decay = 1.f - beta;
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-      P[r] = key[at.d(r)];
-      if constexpr (DECAY == Decay::feature)
-        decay[r] = counts && at.d(r) < D ? alpha[row * D + at.d(r)] : 1.f;
-    }
+    for (int r = 0; r < ROWS; r++) P[r] = key[at.d(r)];
 #pragma unroll
     for (int c = 0; c < COLUMNS; c++)
       values[c] = at.e(c) < V ? to_float(v[row * V + at.e(c)]) : 0.f;
   }
   __device__ float gamma(int r) const {
-    if constexpr (DECAY == Decay::feature) return decay[r];
+    if constexpr (DECAY == Decay::feature) {
+      int d = group + GROUPS * r;
+      return counts && d < D ? decays[d] : 1.f;
+    }
     return head_decay;
   }
 };
@@ -126,22 +128,22 @@ struct Write {
   }
 };
 
-__device__ inline void next_z(float (&z)[ROWS], const Token& token) {
-#pragma unroll
-  for (int r = 0; r < ROWS; r++) {
-    if constexpr (NORMALIZER == Normalizer::same_law)
-      z[r] = token.gamma(r) * z[r] + token.beta * token.P[r];
-    if constexpr (NORMALIZER == Normalizer::sum) z[r] += token.P[r];
-  }
+//! z after the token, in row r.
+__device__ inline float next_z(const State& state, const Token& token, int r) {
+  if constexpr (NORMALIZER == Normalizer::same_law)
+    return token.gamma(r) * state.z[r] + token.beta * token.P[r];
+  if constexpr (NORMALIZER == Normalizer::sum) return state.z[r] + token.P[r];
+  return state.z[r];
 }
 
 __device__ inline void apply(State& state, const Token& token, const Write& write) {
 #pragma unroll
-  for (int r = 0; r < ROWS; r++)
+  for (int r = 0; r < ROWS; r++) {
 #pragma unroll
     for (int c = 0; c < COLUMNS; c++)
       state.S[r][c] = token.gamma(r) * state.S[r][c] + token.P[r] * write.u[c];
-  next_z(state.z, token);
+    state.z[r] = next_z(state, token, r);
+  }
 }
 
 //! (y − mean) / σ over the V columns of the block, and 1 / σ; 0 beyond them.

@@ -14,7 +14,8 @@
 // state every C tokens; those between are recomputed into scratch memory, each thread's for itself.
 #include "recurrent.cuh"
 
-constexpr int AT_DKEYS = AFTER_ROOM;
+constexpr int AT_DZ = AFTER_ROOM;
+constexpr int AT_DKEYS = AT_DZ + (NORMALIZER == Normalizer::none ? 0 : WARPS * PADDED_D);
 constexpr int AT_DQUERIES = AT_DKEYS + WARPS * TOKENS * PADDED_D;
 constexpr int AT_DDECAYS = AT_DQUERIES + (READS ? WARPS * TOKENS * PADDED_D : 0);
 constexpr int AT_DGATES = AT_DDECAYS + (DECAY == Decay::feature ? WARPS * TOKENS * PADDED_D : 0);
@@ -24,13 +25,10 @@ __device__ inline Shared<float> part_of(int from, int warp, int i) {
   return at_float(from + (warp * TOKENS + i) * PADDED_D);
 }
 
-//! A row of features, summed over the columns of the warp.
-__device__ inline void leave(Shared<float> part, float (&x)[ROWS], Place at) {
-#pragma unroll
-  for (int r = 0; r < ROWS; r++) {
-    float sum = sum_over_columns(x[r]);
-    if (at.lane % LANES == 0) part[at.d(r)] = sum;
-  }
+//! A number of a row of features, summed over the columns of the warp.
+__device__ inline void leave(Shared<float> part, float x, int r, Place at) {
+  x = sum_over_columns(x);
+  if (at.lane % LANES == 0) part[at.d(r)] = x;
 }
 
 //! The sum over warps, in the part of the first: what a warp asks of a token whose parts all left.
@@ -44,7 +42,7 @@ __device__ inline Shared<float> summed(int from, int i) {
   return total;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
                        const float* beta, const float* projection, const unsigned char* mask,
                        const float* clips, const float* kept, const float* kept_z, float* scratch,
@@ -62,14 +60,18 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
   constexpr int NUMBERS = ROWS * (COLUMNS + 1);
   scratch += (bh * gridDim.y + tile) * C * NUMBERS * THREADS + threadIdx.x;
   State gradient;
-  gradient.load(STATE_OUT ? dS_out + bh * D * V : nullptr,
-                // What comes in from outside is nobody's part, so the first warp takes it.
-                STATE_OUT && NORMALIZER != Normalizer::none && tile == 0 && at.warp == 0
-                    ? dz_out + bh * D
-                    : nullptr,
-                at);
+  gradient.load(STATE_OUT ? dS_out + bh * D * V : nullptr, nullptr, at);
   float(&dS)[ROWS][COLUMNS] = gradient.S;
-  float(&dz)[ROWS] = gradient.z;
+  // Of z the first of the lanes beside each other has its rows, in shared memory: registers are dear.
+  bool one = at.lane % LANES == 0;
+  Shared<float> dz = at_float(AT_DZ + at.warp * PADDED_D);
+  if constexpr (NORMALIZER != Normalizer::none) {
+    // What comes in from outside is nobody's part, so the first warp takes it.
+    bool given = STATE_OUT && tile == 0 && at.warp == 0;
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+      if (one) dz[at.d(r)] = given && at.d(r) < D ? dz_out[bh * D + at.d(r)] : 0.f;
+  }
 
   auto prepare = [&](Index from, int tokens, bool queries) {
     __syncthreads();
@@ -137,25 +139,22 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
         float(&u)[COLUMNS] = write.u;
         float clip = CLIPS && clips[row] > 0.f ? clips[row] : 1.f;
         bool clipped = CLIPS && clips[row] > 0.f;
-        float row_of[ROWS];
         if constexpr (READS) {
           Shared<float> query = at_float(AT_QUERIES + i * PADDED_D);
-          float Q[ROWS], dy[COLUMNS], y[COLUMNS], dseen = 0.f;
-          float after[ROWS];
-#pragma unroll
-          for (int r = 0; r < ROWS; r++) Q[r] = query[at.d(r)], after[r] = z[r];
+          float dy[COLUMNS], y[COLUMNS] = {}, dseen = 0.f;
 #pragma unroll
           for (int c = 0; c < COLUMNS; c++)
             dy[c] = at.e(c) < V ? to_float(d_o[row * V + at.e(c)]) : 0.f;
           if constexpr (CLIPS || NORMALIZER != Normalizer::none) {
 #pragma unroll
-            for (int c = 0; c < COLUMNS; c++) {
-              float sum = 0.f;
+            for (int r = 0; r < ROWS; r++) {
+              float Q = query[at.d(r)];
 #pragma unroll
-              for (int r = 0; r < ROWS; r++)
-                sum += (token.gamma(r) * S[r][c] + P[r] * u[c]) * Q[r];
-              y[c] = sum_over_rows(sum) / clip;
+              for (int c = 0; c < COLUMNS; c++)
+                y[c] += (token.gamma(r) * S[r][c] + P[r] * u[c]) * Q;
             }
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) y[c] = sum_over_rows(y[c]) / clip;
           }
           if constexpr (CLIPS) {
             float factor = layer_normalized(y, at, room), sum = 0.f, along = 0.f;
@@ -169,10 +168,9 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
               dy[c] = at.e(c) < V ? (dy[c] - sum - y[c] * along) * factor : 0.f;
           }
           if constexpr (NORMALIZER != Normalizer::none) {
-            next_z(after, token);
             float seen = 0.f;
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) seen += after[r] * Q[r];
+            for (int r = 0; r < ROWS; r++) seen += next_z(state, token, r) * query[at.d(r)];
             seen = sum_over_rows(seen) + EPSILON;
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
@@ -183,19 +181,21 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
           }
 #pragma unroll
           for (int r = 0; r < ROWS; r++) {
-            row_of[r] = 0.f;
+            float Q = query[at.d(r)], dQ = 0.f;
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
-              row_of[r] += (token.gamma(r) * S[r][c] + P[r] * u[c]) * dy[c] / clip;
-              dS[r][c] += Q[r] * dy[c];
+              dQ += (token.gamma(r) * S[r][c] + P[r] * u[c]) * dy[c] / clip;
+              dS[r][c] += Q * dy[c];
             }
             if constexpr (NORMALIZER != Normalizer::none) {
               // One lane of those beside each other adds it: they are summed up.
-              if (at.lane % LANES == 0) row_of[r] += dseen * after[r];
-              dz[r] += dseen * Q[r];
+              if (one) {
+                dQ += dseen * next_z(state, token, r);
+                dz[at.d(r)] += dseen * Q;
+              }
             }
+            leave(part_of(AT_DQUERIES, at.warp, i), dQ, r, at);
           }
-          leave(part_of(AT_DQUERIES, at.warp, i), row_of, at);
         }
         float du[COLUMNS], w[COLUMNS], a = 0.f;
 #pragma unroll
@@ -236,48 +236,47 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
         }
         dbeta_part = sum_over_columns(dbeta_part);
         if constexpr (CORRECTS && NORMALIZER == Normalizer::sum) ds = sum_over_columns(ds);
-        float dgamma[ROWS];
+        // Row after row, and each left at once: no array of them takes registers.
+        float dgamma_part = 0.f, along_z = 0.f;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-          row_of[r] = 0.f;
-          dgamma[r] = 0.f;
+          float gamma = token.gamma(r), dP = 0.f, dgamma = 0.f;
 #pragma unroll
           for (int c = 0; c < COLUMNS; c++) {
-            float gS = token.gamma(r) * S[r][c];
-            float dW = dS[r][c] / clip;
+            float gS = gamma * S[r][c], dW = dS[r][c] / clip;
             if constexpr (CLIPS) dW -= a * (gS + P[r] * u[c]);
-            row_of[r] += dW * u[c];
+            dP += dW * u[c];
             if constexpr (CORRECTS) {
-              row_of[r] -= gS * w[c];
+              dP -= gS * w[c];
               dW -= P[r] * w[c];
             }
-            dgamma[r] += dW * S[r][c];
-            dS[r][c] = token.gamma(r) * dW;
+            dgamma += dW * S[r][c];
+            dS[r][c] = gamma * dW;
           }
+          if constexpr (NORMALIZER != Normalizer::none) {
+            if (one) {
+              float dz_r = dz[at.d(r)];
+              if constexpr (NORMALIZER == Normalizer::same_law) {
+                dP += token.beta * dz_r;
+                dgamma += dz_r * z[r];
+                along_z += dz_r * P[r];
+                dz[at.d(r)] = gamma * dz_r;
+              } else {
+                dP += dz_r + (CORRECTS ? ds * z[r] : 0.f);
+                if constexpr (CORRECTS) dz[at.d(r)] = dz_r + ds * P[r];
+              }
+            }
+          }
+          leave(part_of(AT_DKEYS, at.warp, i), dP, r, at);
+          if constexpr (DECAY == Decay::feature)
+            leave(part_of(AT_DDECAYS, at.warp, i), dgamma, r, at);
+          else
+            dgamma_part += dgamma;
         }
-        float along_z = 0.f;
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-          bool one = at.lane % LANES == 0;
-          if constexpr (NORMALIZER == Normalizer::same_law) {
-            if (one) row_of[r] += token.beta * dz[r], dgamma[r] += dz[r] * z[r];
-            along_z += dz[r] * P[r];
-            dz[r] *= token.gamma(r);
-          }
-          if constexpr (NORMALIZER == Normalizer::sum) {
-            if (one) row_of[r] += dz[r] + (CORRECTS ? ds * z[r] : 0.f);
-            if constexpr (CORRECTS) dz[r] += ds * P[r];
-          }
-        }
+        // Lane 0 is one of those that have z, and it alone leaves the sum.
         if constexpr (NORMALIZER == Normalizer::same_law) dbeta_part += sum_over_rows(along_z);
-        leave(part_of(AT_DKEYS, at.warp, i), row_of, at);
-        float dgamma_part = 0.f;
-        if constexpr (DECAY == Decay::feature) leave(part_of(AT_DDECAYS, at.warp, i), dgamma, at);
-        if constexpr (DECAY == Decay::head || DECAY == Decay::beta) {
-#pragma unroll
-          for (int r = 0; r < ROWS; r++) dgamma_part += dgamma[r];
+        if constexpr (DECAY == Decay::head || DECAY == Decay::beta)
           dgamma_part = sum_over_warp(dgamma_part);
-        }
         if constexpr (DECAY == Decay::beta) dbeta_part -= dgamma_part;
         if (at.lane == 0) {
           at_float(AT_DGATES)[(at.warp * TOKENS + i) * 2] = token.counts ? dbeta_part : 0.f;
@@ -324,14 +323,10 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
     gradient.save(dS_in + bh * D * V, at);
     if constexpr (NORMALIZER != Normalizer::none) {
       __syncthreads();
-      Shared<float> own = part_of(AT_DKEYS, at.warp, 0);
-#pragma unroll
-      for (int r = 0; r < ROWS; r++)
-        if (at.lane % LANES == 0) own[at.d(r)] = dz[r];
-      __syncthreads();
-      if (at.warp == 0) {
-        Shared<float> total = summed(AT_DKEYS, 0);
-        for (int d = at.lane; d < D; d += 32) dz_in[tile * part_z + bh * D + d] = total[d];
+      for (int d = threadIdx.x; d < D; d += THREADS) {
+        float sum = 0.f;
+        for (int warp = 0; warp < WARPS; warp++) sum += at_float(AT_DZ + warp * PADDED_D)[d];
+        dz_in[tile * part_z + bh * D + d] = sum;
       }
     }
   }

@@ -1,7 +1,7 @@
 // Token by token: decoding, masks, writing alone, and rules without a kernel of whole chunks.
 #include "recurrent.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
                       const float* beta, const float* projection, const unsigned char* mask,
                       const float* S_in, const float* z_in, Number* o, float* clips, float* kept,
