@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench site speed test honest interpret compile-all gpu-triton gpu-peers gpu-measure lint types format clean
+.PHONY: help bench site speed test honest interpret compile-all gpu-triton gpu-cuda gpu-peers gpu-measure lint types format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,11 +40,23 @@ compile-all: $(READY) ## every Triton kernel for every GPU: hours, nothing twice
 PEERS := torch-sdpa,torch-flex,fla-chunk,fla-fused-chunk,fla-recurrent
 GPU := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
 
+FEW := inputs=normal norm=sum direction=forward+backward
+
 gpu-triton: $(READY) ## on a GPU: agreement of the Triton kernels, then their targets beside peers
 	$(GPU)
 	$(BIN)/fwpbench check --implementations triton --device cuda
 	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --plugin benchmarks/official_kernel.py --implementations triton,official-cuda,$(PEERS) --device cuda --budget 6m --output runs/gpu-triton $(ARGS)
 	$(BIN)/python benchmarks/targets.py runs/gpu-triton
+
+gpu-cuda: $(READY) ## on a GPU: agreement of the CUDA kernels, compute-sanitizer, then their targets beside peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda,peers,triton]'
+	$(BIN)/fwpbench check --implementations cuda --device cuda
+	@if command -v compute-sanitizer >/dev/null; then for tool in memcheck racecheck synccheck; do \
+	    compute-sanitizer --tool $$tool --error-exitcode 1 --target-processes all \
+	    $(BIN)/fwpbench check --implementations cuda --device cuda --where "$(FEW)" || exit 1; done; \
+	else echo "compute-sanitizer is not installed: kernels are not run under it"; fi
+	$(BIN)/fwpbench run targets first-call --plugin benchmarks/targets.py --plugin benchmarks/official_kernel.py --implementations cuda,triton,official-cuda,$(PEERS) --device cuda --budget 6m --output runs/gpu-cuda $(ARGS)
+	$(BIN)/python benchmarks/targets.py runs/gpu-cuda cuda
 
 gpu-peers: $(READY) ## on a GPU: agreement, museum and speed of the peers beside ours
 	$(GPU)

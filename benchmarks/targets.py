@@ -1,8 +1,8 @@
-"""What the Triton kernels should reach on one H200: each target beside its peers, in one run.
+"""What our kernels should reach on one H200: each target beside its peers, in one run.
 
-    make gpu-triton
+    make gpu-triton, make gpu-cuda
     fwpbench run targets --plugin benchmarks/targets.py --device cuda --implementations triton,…
-    python benchmarks/targets.py RUN      the table of ratios of a run
+    python benchmarks/targets.py RUN [cuda]      the table of ratios of a run, of triton or of cuda
 
 With `--plugin benchmarks/official_kernel.py` the published CUDA kernel is a peer too.
 
@@ -28,8 +28,6 @@ from fwpbench.harness.suite import Answer, Case, Metric, Setting, Suite
 from fwpbench.implementations.base import Implementation
 from fwpbench.operators.problem import Problem
 from fwpbench.suites.timed import make_call, wrong
-
-OURS = "triton"
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ TIME = Metric("s", "lower", "median time of one call with a cold cache")
 SUITES = {"targets": Suite("Do the kernels reach their targets?", cases, answer, {"time": TIME})}
 
 
-def main(folder: str) -> None:
+def main(folder: str, ours: str = "triton") -> None:
     records = [each for each in read_run(Path(folder)).records if each.suite == "targets"]
     for name, target in TARGETS.items():
         of_target = [record for record in records if record.name == name]
@@ -123,7 +121,7 @@ def main(folder: str) -> None:
         print(f"\n{name}: {target.problem} dtype=bf16")
         for record in of_target:
             print(f"  {record.implementation:16} {said(record, target)}")
-        print(f"  {verdict(of_target, target)}")
+        print(f"  {verdict(of_target, target, ours)}")
 
 
 def said(record: Record, target: Target) -> str:
@@ -138,25 +136,25 @@ def said(record: Record, target: Target) -> str:
     return words
 
 
-def verdict(records: Sequence[Record], target: Target) -> str:
+def verdict(records: Sequence[Record], target: Target, ours: str = "triton") -> str:
     """The ratio of medians to the fastest peer, and from the ends of both intervals."""
     times = {
         record.implementation: record.metrics["time"]
         for record in records
         if record.status == "ok"
-        and (record.implementation == OURS or record.origin == "third-party")
+        and (record.implementation == ours or record.origin == "third-party")
     }
-    ours, peers = times.pop(OURS, None), times
-    if ours is None or ours.value is None:
+    own, peers = times.pop(ours, None), times
+    if own is None or own.value is None:
         return "no time of ours: nothing to compare"
     if not peers:
         return f"no peer has a time: at least {target.must} times as fast cannot be judged"
     name, best = min(peers.items(), key=lambda pair: pair[1].value or float("inf"))
     assert best.value is not None
-    ratio = best.value / ours.value
+    ratio = best.value / own.value
     words = f"{ratio:.2f} times as fast as {name}"
-    if None not in (best.low, best.high, ours.low, ours.high):
-        words += f" [{best.low / ours.high:.2f}, {best.high / ours.low:.2f}]"  # type: ignore[operator]
+    if None not in (best.low, best.high, own.low, own.high):
+        words += f" [{best.low / own.high:.2f}, {best.high / own.low:.2f}]"  # type: ignore[operator]
     return f"{words}; at least {target.must}: {'met' if ratio >= target.must else 'MISSED'}"
 
 

@@ -56,6 +56,7 @@ def describe(
         "python": platform.python_version(),
         "torch": torch.__version__,
         "triton": package_version("triton"),
+        "nvrtc": package_version("nvidia-cuda-nvrtc"),
         "numpy": package_version("numpy"),
         "float32 matmul precision": torch.get_float32_matmul_precision(),
         "isolation": 0,  # implementations share the process of the harness

@@ -287,8 +287,8 @@ def test_a_package_that_raises_costs_one_row(
         ))  # fmt: skip
         assert choice.name == "chunked"
     missing = [r for r in read_run(Path("run")).records if r.status == "missing"]
-    # Rows of Triton and of other libraries are missing where those, or a GPU, are.
-    elsewhere = {"triton", "triton-tuned", "torch-flex"}
+    # Rows of kernels and of other libraries are missing where those, or a GPU, are.
+    elsewhere = {"triton", "triton-tuned", "cuda", "torch-flex"}
     elsewhere |= {"fla-chunk", "fla-fused-chunk", "fla-recurrent"}
     assert {record.reason for record in missing if record.implementation not in elsewhere} == (
         {sentence} if kind == "implementation" else set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.targets import OURS, SUITES, TARGETS, verdict
+from benchmarks.targets import SUITES, TARGETS, verdict
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.records import Measurement, Record
 
@@ -27,7 +27,7 @@ def test_every_target_is_a_problem_of_its_own():
 
 @pytest.mark.parametrize(("peer", "judged"), [(2.0, "met"), (0.5, "MISSED")])
 def test_the_fastest_right_peer_of_the_run_is_what_counts(peer, judged):
-    ours = record(OURS, 1.0, origin="in-tree")
+    ours = record("triton", 1.0, origin="in-tree")
     wrong = record("wrong", 0.01, status="incorrect")
     in_tree = record("chunked", 0.01, origin="in-tree")
     said = verdict([ours, record("slow", 9.0), record("fast", peer), wrong, in_tree], TARGET)
@@ -38,4 +38,4 @@ def test_the_fastest_right_peer_of_the_run_is_what_counts(peer, judged):
 
 def test_nothing_is_judged_without_both():
     assert "no time of ours" in verdict([record("fast", 1.0)], TARGET)
-    assert "cannot be judged" in verdict([record(OURS, 1.0, origin="in-tree")], TARGET)
+    assert "cannot be judged" in verdict([record("triton", 1.0, origin="in-tree")], TARGET)
