@@ -8,43 +8,12 @@
 //     du = dWᵀk'   dv = β du   dβ = du·(v − f), and dz⁺·k' where β weighs what z adds
 //     dk' = dW u + γS df + ds z + dz⁺ (weighed alike)      df = −β r du      ds = β r du·f
 //     dγS = dW + k'dfᵀ   dγ = Σ dγS∘S + dz⁺·z, or feature by feature   dS = γ dγS   dz = γdz⁺ + ds k'
-// where df and ds, of z·k' + ε, are of rules that correct. For β as 1 − γ, dβ is less by dγ. But for
-// the clip all is linear in the value columns: each warp, and each block, gives its columns' part of
-// dq', dk', dα, dβ and dz; warps are added up here, blocks afterwards. The forward kernel kept the
-// state every C tokens; those between are recomputed into scratch memory, each thread's for itself.
-#include "recurrent.cuh"
+// where df and ds, of z·k' + ε, are of rules that correct. For β as 1 − γ, dβ is less by dγ. The
+// forward kernel kept the state every C tokens; those between are recomputed into scratch memory,
+// each thread's for itself.
+#include "recurrent_gradients.cuh"
 
-constexpr int AT_DKEYS = AFTER_ROOM;
-constexpr int AT_DQUERIES = AT_DKEYS + WARPS * TOKENS * PADDED_D;
-constexpr int AT_DDECAYS = AT_DQUERIES + (READS ? WARPS * TOKENS * PADDED_D : 0);
-constexpr int AT_DGATES = AT_DDECAYS + (DECAY == Decay::feature ? WARPS * TOKENS * PADDED_D : 0);
-
-//! Where a warp leaves its part of a token's row of features; that of the first holds the sum later.
-__device__ inline Shared<float> part_of(int from, int warp, int i) {
-  return at_float(from + (warp * TOKENS + i) * PADDED_D);
-}
-
-//! A row of features, summed over the columns of the warp.
-__device__ inline void leave(Shared<float> part, float (&x)[ROWS], Place at) {
-#pragma unroll
-  for (int r = 0; r < ROWS; r++) {
-    float sum = sum_over_columns(x[r]);
-    if (at.lane % LANES == 0) part[at.d(r)] = sum;
-  }
-}
-
-//! The sum over warps, in the part of the first: what a warp asks of a token whose parts all left.
-__device__ inline Shared<float> summed(int from, int i) {
-  Shared<float> total = part_of(from, 0, i);
-  for (int d = threadIdx.x % 32; d < D; d += 32) {
-    float sum = total[d];
-    for (int warp = 1; warp < WARPS; warp++) sum += part_of(from, warp, i)[d];
-    total[d] = sum;
-  }
-  return total;
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
                        const float* beta, const float* projection, const unsigned char* mask,
                        const float* clips, const float* kept, const float* kept_z, float* scratch,
@@ -53,40 +22,19 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
                        float* dz_in, Index T, Index H, Index C, Index part, Index part_alpha,
                        Index part_gate, Index part_z) {
   Place at;
-  Index bh = blockIdx.x, b = bh / H, h = bh % H, chunks = (T + C - 1) / C, tile = blockIdx.y;
+  Index bh = blockIdx.x, chunks = (T + C - 1) / C;
+  Head head{q, k, projection, mask, T, H, bh / H, bh % H};
   Shared<float> room = at_float(AT_ROOM), row_room = at_float(AT_ROWS + at.warp * K);
-  // What the columns of a block say is one part; those of the others lie behind it.
-  dq += tile * part, dk += tile * part;
-  dalpha += tile * part_alpha, dbeta += tile * part_gate;
+  dq = part_of_block(dq, part), dk = part_of_block(dk, part);
+  dalpha = part_of_block(dalpha, part_alpha), dbeta = part_of_block(dbeta, part_gate);
+  dz_in = part_of_block(dz_in, part_z);
   // Each thread reads what it wrote itself: token after token, number after number, thread by thread.
   constexpr int NUMBERS = ROWS * (COLUMNS + 1);
-  scratch += (bh * gridDim.y + tile) * C * NUMBERS * THREADS + threadIdx.x;
+  scratch += (bh * gridDim.y + blockIdx.y) * C * NUMBERS * THREADS + threadIdx.x;
   State gradient;
-  gradient.load(STATE_OUT ? dS_out + bh * D * V : nullptr,
-                // What comes in from outside is nobody's part, so the first warp takes it.
-                STATE_OUT && NORMALIZER != Normalizer::none && tile == 0 && at.warp == 0
-                    ? dz_out + bh * D
-                    : nullptr,
-                at);
+  load_gradient(gradient, dS_out, dz_out, bh, at);
   float(&dS)[ROWS][COLUMNS] = gradient.S;
   float(&dz)[ROWS] = gradient.z;
-
-  auto prepare = [&](Index from, int tokens, bool queries) {
-    __syncthreads();
-    for (int job = at.warp; job < (queries ? 2 : 1) * tokens; job += WARPS) {
-      int i = job % tokens;
-      Index at_token = b * T + from + i, row = at_token * H + h;
-      if (job < tokens) {
-        Shared<float> key = at_float(AT_KEYS + i * PADDED_D);
-        features<KEY_MAP>(k + row * K, projection, row_room, key);
-        if (MASKED && !mask[at_token])
-          for (int d = at.lane; d < D; d += 32) key[d] = 0.f;
-      } else {
-        features<QUERY_MAP>(q + row * K, projection, row_room, at_float(AT_QUERIES + i * PADDED_D));
-      }
-    }
-    __syncthreads();
-  };
 
   for (Index chunk = chunks - 1; chunk >= 0; chunk--) {
     Index start = chunk * C, end = T < start + C ? T : start + C;
@@ -95,9 +43,9 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
                NORMALIZER != Normalizer::none ? kept_z + (bh * chunks + chunk) * D : nullptr, at);
     for (Index from = start; from < end; from += TOKENS) {
       int tokens = end - from < TOKENS ? int(end - from) : TOKENS;
-      prepare(from, tokens, false);
+      head.prepare(from, tokens, true, false, at);
       for (int i = 0; i < tokens; i++) {
-        Index at_token = b * T + from + i, row = at_token * H + h;
+        Index row = head.row(from + i);
         float* own = scratch + (from + i - start) * NUMBERS * THREADS;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
@@ -105,7 +53,8 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
           for (int c = 0; c < COLUMNS; c++) own[(r * COLUMNS + c) * THREADS] = state.S[r][c];
           own[(ROWS * COLUMNS + r) * THREADS] = state.z[r];
         }
-        Token token(v, alpha, beta, mask, row, at_token, at_float(AT_KEYS + i * PADDED_D), at);
+        Token token(v, alpha, beta, mask, row, head.token(from + i),
+                    at_float(AT_KEYS + i * PADDED_D), at);
         Write write(state, token);
         apply(state, token, write);
         if constexpr (CLIPS) {
@@ -119,9 +68,9 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
     }
     for (Index from = start + (end - start - 1) / TOKENS * TOKENS; from >= start; from -= TOKENS) {
       int tokens = end - from < TOKENS ? int(end - from) : TOKENS;
-      prepare(from, tokens, READS);
+      head.prepare(from, tokens, true, READS, at);
       for (int i = tokens - 1; i >= 0; i--) {
-        Index at_token = b * T + from + i, row = at_token * H + h;
+        Index row = head.row(from + i);
         const float* own = scratch + (from + i - start) * NUMBERS * THREADS;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
@@ -131,7 +80,8 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
         }
         float(&S)[ROWS][COLUMNS] = state.S;
         float(&z)[ROWS] = state.z;
-        Token token(v, alpha, beta, mask, row, at_token, at_float(AT_KEYS + i * PADDED_D), at);
+        Token token(v, alpha, beta, mask, row, head.token(from + i),
+                    at_float(AT_KEYS + i * PADDED_D), at);
         float(&P)[ROWS] = token.P;
         Write write(state, token);
         float(&u)[COLUMNS] = write.u;
@@ -291,17 +241,17 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
       __syncthreads();
       for (int job = at.warp; job < (READS ? 2 : 1) * tokens; job += WARPS) {
         int i = job % tokens;
-        Index at_token = b * T + from + i, row = at_token * H + h;
+        Index row = head.row(from + i);
         if (job < tokens) {
           Shared<float> dkey = summed(AT_DKEYS, i);
-          if (MASKED && !mask[at_token])
+          if (!head.counts(from + i))
             for (int d = at.lane; d < D; d += 32) dkey[d] = 0.f;
           features_gradient<KEY_MAP>(k + row * K, projection, row_room,
                                      at_float(AT_KEYS + i * PADDED_D), dkey, dk + row * K);
           if constexpr (DECAY == Decay::feature) {
             Shared<float> ddecay = summed(AT_DDECAYS, i);
             for (int d = at.lane; d < D; d += 32)
-              dalpha[row * D + d] = MASKED && !mask[at_token] ? 0.f : float(ddecay[d]);
+              dalpha[row * D + d] = head.counts(from + i) ? float(ddecay[d]) : 0.f;
           }
           if (at.lane == 0) {
             float dbeta_sum = 0.f, dgamma_sum = 0.f;
@@ -320,20 +270,6 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
       }
     }
   }
-  if constexpr (STATE_IN) {
-    gradient.save(dS_in + bh * D * V, at);
-    if constexpr (NORMALIZER != Normalizer::none) {
-      __syncthreads();
-      Shared<float> own = part_of(AT_DKEYS, at.warp, 0);
-#pragma unroll
-      for (int r = 0; r < ROWS; r++)
-        if (at.lane % LANES == 0) own[at.d(r)] = dz[r];
-      __syncthreads();
-      if (at.warp == 0) {
-        Shared<float> total = summed(AT_DKEYS, 0);
-        for (int d = at.lane; d < D; d += 32) dz_in[tile * part_z + bh * D + d] = total[d];
-      }
-    }
-  }
+  save_gradient(gradient, dS_in, dz_in, bh, at);
 }
 EXPORT(fwp_recurrent_backward)
