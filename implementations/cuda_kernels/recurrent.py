@@ -26,7 +26,9 @@ def shapes(problem: Problem, keeps: bool) -> Shapes:
     """o, S and z; then, for the gradients, a state every C tokens and where fwm clipped."""
     p = problem
     B, T, H, D, V = p.B, p.tokens, p.H, p.D, p.V
-    chunks, normalized = -(-T // tokens_between(T)), normalizer(p) != "none"
+    # What reads after all is written needs the state after the last write alone.
+    chunks = -(-T // tokens_between(T)) if p.causal else 1
+    normalized = normalizer(p) != "none"
     found: Shapes = {}
     if p.reads:
         found["o"] = (B, T, H, V), p.torch_dtype
@@ -63,8 +65,7 @@ def constants(problem: Problem, plan: RecurrentPlan, **more: Constant) -> Consta
         **law,
         "MASKED": p.masked,
         "READS": p.reads,
-        "STATE_IN": p.state_in,
-        "STATE_OUT": p.state_out,
+        "CAUSAL": p.causal,
         "COLUMNS": plan.COLUMNS,
         "GROUPS": plan.GROUPS,
         "WARPS": plan.WARPS,
@@ -88,7 +89,7 @@ def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
         "recurrent_forward", problem, _planned(problem), v,
         q, k, v, alpha, beta, projection, mask, S, z,
         *map(out.get, ("o", "clips", "kept", "kept_z", "S", "z")),
-        T, problem.H, tokens_between(T), KEEPS="kept" in out,
+        T, problem.H, tokens_between(T),
     )  # fmt: skip
 
 
@@ -103,17 +104,26 @@ def backward(
     q, k, v, alpha, beta, projection, S, z, mask = given
     plan, B, H = _planned(problem, backward=True), problem.B, problem.H
     T, C = problem.tokens, tokens_between(problem.tokens)
-    numbers = plan.PADDED_D // plan.GROUPS * (plan.COLUMNS + 1)
-    scratch = v.new_empty(B, H, plan.tiles, C, numbers, plan.threads, dtype=torch.float32)
     dq, dk, dalpha, dbeta, dz = (parts(x, plan.tiles) for x in (q, k, alpha, beta, z))
     dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
-    _launch(
-        "recurrent_backward", problem, plan, v,
-        q, k, v, alpha, beta, projection, mask, *map(out.get, ("clips", "kept", "kept_z")),
-        scratch, do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz, T, H, C,
-        k.numel(), 0 if alpha is None else alpha.numel(), B * T * H, B * H * problem.D,
-        GRADIENTS_IN_PARTS=plan.tiles > 1,
-    )  # fmt: skip
+    kept, kept_z, in_parts = out["kept"], out.get("kept_z"), plan.tiles > 1
+    part, part_z = k.numel(), B * H * problem.D
+    if problem.causal:
+        numbers = plan.PADDED_D // plan.GROUPS * (plan.COLUMNS + 1)
+        scratch = v.new_empty(B, H, plan.tiles, C, numbers, plan.threads, dtype=torch.float32)
+        _launch(
+            "recurrent_backward", problem, plan, v,
+            q, k, v, alpha, beta, projection, mask, out.get("clips"), kept, kept_z, scratch,
+            do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz, T, H, C,
+            part, 0 if alpha is None else alpha.numel(), B * T * H, part_z,
+            GRADIENTS_IN_PARTS=in_parts,
+        )  # fmt: skip
+    else:
+        _launch(
+            "unordered_backward", problem, plan, v,
+            q, k, v, projection, mask, kept, kept_z, do, dS_out, dz_out, dq, dk, dv, dS, dz,
+            T, H, part, part_z, GRADIENTS_IN_PARTS=in_parts,
+        )  # fmt: skip
     return {
         "q": added(dq, q),
         "k": added(dk, k),

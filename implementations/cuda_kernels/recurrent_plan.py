@@ -9,8 +9,10 @@ from fwpbench.operators.problem import Problem
 
 #: Numbers of a state in a thread's registers, of which it has 255 at most; backward there are two.
 NUMBERS = 64
-#: Threads of a block, and its shared memory, as every GPU gives without being asked.
-LARGEST_BLOCK, SHARED_BYTES = 1024, 48 * 1024
+#: Of a block's shared memory, what every GPU gives without being asked.
+SHARED_BYTES = 48 * 1024
+#: Of a multiprocessor, all of which one block may have; and of a thread.
+REGISTERS, MOST_REGISTERS = 64 * 1024, 255
 LARGEST_D = 1024
 
 
@@ -76,9 +78,20 @@ def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan
             return None
         else:
             WARPS //= 2
-    if (
-        32 * WARPS * (numbers := COLUMNS * PADDED_D // GROUPS) > LARGEST_BLOCK * 32
-        or numbers > most
-    ):
+    if needed_registers(COLUMNS * PADDED_D // GROUPS, backward=backward) > registers(WARPS):
         return None
     return RecurrentPlan(p.D, p.V, COLUMNS, GROUPS, WARPS, TOKENS, PADDED_D, floats(WARPS, TOKENS))
+
+
+def registers(WARPS: int) -> int:
+    """A thread's share: they are dealt out to four warps at a time and in eights; 0 is no block."""
+    return min(REGISTERS // (128 * -(-WARPS // 4)) // 8 * 8, MOST_REGISTERS) if WARPS <= 32 else 0
+
+
+def needed_registers(numbers: int, *, backward: bool) -> int:
+    """Of a thread with so many numbers of a state; backward there are two, and their tokens' rows.
+
+    What NVRTC 13 needs not to spill: at 24 numbers backward 168 are enough, at 28 they are not, at
+    20 not 128; forward 128 are at 64.
+    """
+    return 64 + numbers * (4 if backward else 1)

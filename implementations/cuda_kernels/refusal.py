@@ -19,14 +19,13 @@ def cannot(problem: Problem) -> str | None:
         return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
     if p.dtype not in DTYPES:
         return f"its kernels have {', '.join(DTYPES)}, not {p.dtype}: they add up in float32"
-    if not p.causal:
-        return "its kernels read a token before the next is written: causal=no has none yet"
     if p.D > LARGEST_D:
         return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
     for backward in (False, True)[: 1 + p.backward]:
         if recurrent_plan(p, backward=backward) is None:
+            way = "backward" if backward else "forward"
             return (
-                f"the clip of {p.rule} couples all value columns, so that D × V = {p.D} × {p.V} "
-                f"lie in one block: {p.direction} has no layout that fits"
+                f"the clip of {p.rule} couples all value columns, so that D × V = {p.D} × {p.V} = "
+                f"{p.D * p.V} numbers lie in one block: {way} no layout has the registers and shared memory"
             )
     return None

@@ -172,3 +172,34 @@ constexpr int AT_ROOM = AT_ROWS + WARPS * K;
 constexpr int AFTER_ROOM = AT_ROOM + WARPS;
 
 __device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 * i); }
+
+//! A head's tokens: where they lie, and their features.
+struct Head {
+  const Number *q, *k;
+  const float* projection;
+  const unsigned char* mask;
+  Index T, H, b, h;
+
+  __device__ Index token(Index t) const { return b * T + t; }
+  __device__ Index row(Index t) const { return token(t) * H + h; }
+  __device__ bool counts(Index t) const { return !MASKED || mask[token(t)]; }
+
+  //! k' and q' of so many tokens, or one of the two, a warp each. All threads call it.
+  __device__ void prepare(Index from, int tokens, bool keys, bool queries, Place at) const {
+    Shared<float> x = at_float(AT_ROWS + at.warp * K);
+    __syncthreads();
+    for (int job = (keys ? 0 : tokens) + at.warp; job < (queries ? 2 : 1) * tokens; job += WARPS) {
+      int i = job % tokens;
+      Index t = from + i;
+      if (job < tokens) {
+        Shared<float> key = at_float(AT_KEYS + i * PADDED_D);
+        features<KEY_MAP>(k + row(t) * K, projection, x, key);
+        if (!counts(t))
+          for (int d = at.lane; d < D; d += 32) key[d] = 0.f;
+      } else {
+        features<QUERY_MAP>(q + row(t) * K, projection, x, at_float(AT_QUERIES + i * PADDED_D));
+      }
+    }
+    __syncthreads();
+  }
+};

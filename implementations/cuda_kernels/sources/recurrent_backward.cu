@@ -8,39 +8,13 @@
 //     du = dWᵀk'   dv = β du   dβ = du·(v − f), and dz⁺·k' where β weighs what z adds
 //     dk' = dW u + γS df + ds z + dz⁺ (weighed alike)      df = −β r du      ds = β r du·f
 //     dγS = dW + k'dfᵀ   dγ = Σ dγS∘S + dz⁺·z, or feature by feature   dS = γ dγS   dz = γdz⁺ + ds k'
-// where df and ds, of z·k' + ε, are of rules that correct. For β as 1 − γ, dβ is less by dγ. But for
-// the clip all is linear in the value columns: each warp, and each block, gives its columns' part of
-// dq', dk', dα, dβ and dz; warps are added up here, blocks afterwards. The forward kernel kept the
-// state every C tokens; those between are recomputed into scratch memory, each thread's for itself.
-#include "recurrent.cuh"
+// where df and ds, of z·k' + ε, are of rules that correct. For β as 1 − γ, dβ is less by dγ. The
+// forward kernel kept the state every C tokens; those between are recomputed into scratch memory,
+// each thread's for itself.
+#include "recurrent_gradients.cuh"
 
-constexpr int AT_DZ = AFTER_ROOM;
-constexpr int AT_DKEYS = AT_DZ + (NORMALIZER == Normalizer::none ? 0 : WARPS * PADDED_D);
-constexpr int AT_DQUERIES = AT_DKEYS + WARPS * TOKENS * PADDED_D;
-constexpr int AT_DDECAYS = AT_DQUERIES + (READS ? WARPS * TOKENS * PADDED_D : 0);
-constexpr int AT_DGATES = AT_DDECAYS + (DECAY == Decay::feature ? WARPS * TOKENS * PADDED_D : 0);
-
-//! Where a warp leaves its part of a token's row of features; that of the first holds the sum later.
-__device__ inline Shared<float> part_of(int from, int warp, int i) {
-  return at_float(from + (warp * TOKENS + i) * PADDED_D);
-}
-
-//! A number of a row of features, summed over the columns of the warp.
-__device__ inline void leave(Shared<float> part, float x, int r, Place at) {
-  x = sum_over_columns(x);
-  if (at.lane % LANES == 0) part[at.d(r)] = x;
-}
-
-//! The sum over warps, in the part of the first: what a warp asks of a token whose parts all left.
-__device__ inline Shared<float> summed(int from, int i) {
-  Shared<float> total = part_of(from, 0, i);
-  for (int d = threadIdx.x % 32; d < D; d += 32) {
-    float sum = total[d];
-    for (int warp = 1; warp < WARPS; warp++) sum += part_of(from, warp, i)[d];
-    total[d] = sum;
-  }
-  return total;
-}
+// Of z the first of the lanes beside each other has its rows, in shared memory: registers are dear.
+constexpr int AT_DZ = AT_DGATES + 2 * WARPS * TOKENS;
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
@@ -51,44 +25,27 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
                        float* dz_in, Index T, Index H, Index C, Index part, Index part_alpha,
                        Index part_gate, Index part_z) {
   Place at;
-  Index bh = blockIdx.x, b = bh / H, h = bh % H, chunks = (T + C - 1) / C, tile = blockIdx.y;
+  Index bh = blockIdx.x, chunks = (T + C - 1) / C;
+  Head head{q, k, projection, mask, T, H, bh / H, bh % H};
   Shared<float> room = at_float(AT_ROOM), row_room = at_float(AT_ROWS + at.warp * K);
-  // What the columns of a block say is one part; those of the others lie behind it.
-  dq += tile * part, dk += tile * part;
-  dalpha += tile * part_alpha, dbeta += tile * part_gate;
+  dq = part_of_block(dq, part), dk = part_of_block(dk, part);
+  dalpha = part_of_block(dalpha, part_alpha), dbeta = part_of_block(dbeta, part_gate);
+  dz_in = part_of_block(dz_in, part_z);
   // Each thread reads what it wrote itself: token after token, number after number, thread by thread.
   constexpr int NUMBERS = ROWS * (COLUMNS + 1);
-  scratch += (bh * gridDim.y + tile) * C * NUMBERS * THREADS + threadIdx.x;
+  scratch += (bh * gridDim.y + blockIdx.y) * C * NUMBERS * THREADS + threadIdx.x;
   State gradient;
-  gradient.load(STATE_OUT ? dS_out + bh * D * V : nullptr, nullptr, at);
+  gradient.load(dS_out ? dS_out + bh * D * V : nullptr, nullptr, at);
   float(&dS)[ROWS][COLUMNS] = gradient.S;
-  // Of z the first of the lanes beside each other has its rows, in shared memory: registers are dear.
   bool one = at.lane % LANES == 0;
   Shared<float> dz = at_float(AT_DZ + at.warp * PADDED_D);
   if constexpr (NORMALIZER != Normalizer::none) {
     // What comes in from outside is nobody's part, so the first warp takes it.
-    bool given = STATE_OUT && tile == 0 && at.warp == 0;
+    bool given = dz_out && blockIdx.y == 0 && at.warp == 0;
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
       if (one) dz[at.d(r)] = given && at.d(r) < D ? dz_out[bh * D + at.d(r)] : 0.f;
   }
-
-  auto prepare = [&](Index from, int tokens, bool queries) {
-    __syncthreads();
-    for (int job = at.warp; job < (queries ? 2 : 1) * tokens; job += WARPS) {
-      int i = job % tokens;
-      Index at_token = b * T + from + i, row = at_token * H + h;
-      if (job < tokens) {
-        Shared<float> key = at_float(AT_KEYS + i * PADDED_D);
-        features<KEY_MAP>(k + row * K, projection, row_room, key);
-        if (MASKED && !mask[at_token])
-          for (int d = at.lane; d < D; d += 32) key[d] = 0.f;
-      } else {
-        features<QUERY_MAP>(q + row * K, projection, row_room, at_float(AT_QUERIES + i * PADDED_D));
-      }
-    }
-    __syncthreads();
-  };
 
   for (Index chunk = chunks - 1; chunk >= 0; chunk--) {
     Index start = chunk * C, end = T < start + C ? T : start + C;
@@ -97,9 +54,9 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
                NORMALIZER != Normalizer::none ? kept_z + (bh * chunks + chunk) * D : nullptr, at);
     for (Index from = start; from < end; from += TOKENS) {
       int tokens = end - from < TOKENS ? int(end - from) : TOKENS;
-      prepare(from, tokens, false);
+      head.prepare(from, tokens, true, false, at);
       for (int i = 0; i < tokens; i++) {
-        Index at_token = b * T + from + i, row = at_token * H + h;
+        Index row = head.row(from + i);
         float* own = scratch + (from + i - start) * NUMBERS * THREADS;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
@@ -107,7 +64,8 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
           for (int c = 0; c < COLUMNS; c++) own[(r * COLUMNS + c) * THREADS] = state.S[r][c];
           own[(ROWS * COLUMNS + r) * THREADS] = state.z[r];
         }
-        Token token(v, alpha, beta, mask, row, at_token, at_float(AT_KEYS + i * PADDED_D), at);
+        Token token(v, alpha, beta, mask, row, head.token(from + i),
+                    at_float(AT_KEYS + i * PADDED_D), at);
         Write write(state, token);
         apply(state, token, write);
         if constexpr (CLIPS) {
@@ -121,9 +79,9 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
     }
     for (Index from = start + (end - start - 1) / TOKENS * TOKENS; from >= start; from -= TOKENS) {
       int tokens = end - from < TOKENS ? int(end - from) : TOKENS;
-      prepare(from, tokens, READS);
+      head.prepare(from, tokens, true, READS, at);
       for (int i = tokens - 1; i >= 0; i--) {
-        Index at_token = b * T + from + i, row = at_token * H + h;
+        Index row = head.row(from + i);
         const float* own = scratch + (from + i - start) * NUMBERS * THREADS;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
@@ -133,7 +91,8 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
         }
         float(&S)[ROWS][COLUMNS] = state.S;
         float(&z)[ROWS] = state.z;
-        Token token(v, alpha, beta, mask, row, at_token, at_float(AT_KEYS + i * PADDED_D), at);
+        Token token(v, alpha, beta, mask, row, head.token(from + i),
+                    at_float(AT_KEYS + i * PADDED_D), at);
         float(&P)[ROWS] = token.P;
         Write write(state, token);
         float(&u)[COLUMNS] = write.u;
@@ -290,17 +249,17 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
       __syncthreads();
       for (int job = at.warp; job < (READS ? 2 : 1) * tokens; job += WARPS) {
         int i = job % tokens;
-        Index at_token = b * T + from + i, row = at_token * H + h;
+        Index row = head.row(from + i);
         if (job < tokens) {
           Shared<float> dkey = summed(AT_DKEYS, i);
-          if (MASKED && !mask[at_token])
+          if (!head.counts(from + i))
             for (int d = at.lane; d < D; d += 32) dkey[d] = 0.f;
           features_gradient<KEY_MAP>(k + row * K, projection, row_room,
                                      at_float(AT_KEYS + i * PADDED_D), dkey, dk + row * K);
           if constexpr (DECAY == Decay::feature) {
             Shared<float> ddecay = summed(AT_DDECAYS, i);
             for (int d = at.lane; d < D; d += 32)
-              dalpha[row * D + d] = MASKED && !mask[at_token] ? 0.f : float(ddecay[d]);
+              dalpha[row * D + d] = head.counts(from + i) ? float(ddecay[d]) : 0.f;
           }
           if (at.lane == 0) {
             float dbeta_sum = 0.f, dgamma_sum = 0.f;
@@ -319,16 +278,13 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
       }
     }
   }
-  if constexpr (STATE_IN) {
-    gradient.save(dS_in + bh * D * V, at);
-    if constexpr (NORMALIZER != Normalizer::none) {
-      __syncthreads();
-      for (int d = threadIdx.x; d < D; d += THREADS) {
-        float sum = 0.f;
-        for (int warp = 0; warp < WARPS; warp++) sum += at_float(AT_DZ + warp * PADDED_D)[d];
-        dz_in[tile * part_z + bh * D + d] = sum;
-      }
-    }
+  if (dS_in) gradient.save(dS_in + bh * D * V, at);
+  if (NORMALIZER == Normalizer::none || !dz_in) return;
+  __syncthreads();
+  for (int d = threadIdx.x; d < D; d += THREADS) {
+    float sum = 0.f;
+    for (int warp = 0; warp < WARPS; warp++) sum += at_float(AT_DZ + warp * PADDED_D)[d];
+    dz_in[bh * D + d] = sum;
   }
 }
 EXPORT(fwp_recurrent_backward)

@@ -1,5 +1,29 @@
-// Token by token: decoding, masks, writing alone, and rules without a kernel of whole chunks.
+// Token by token: decoding, masks, writing alone, and rules without a kernel of whole chunks. Where
+// CAUSAL is false, all tokens are written, then each reads. What there is no room for is null.
 #include "recurrent.cuh"
+
+//! o of a token: what it reads of the state.
+__device__ inline void read(const State& state, Shared<float> query, Number* o, Place at,
+                            Shared<float> room) {
+  float y[COLUMNS] = {}, seen = 0.f;
+#pragma unroll
+  for (int r = 0; r < ROWS; r++) {
+    float Q = query[at.d(r)];
+#pragma unroll
+    for (int c = 0; c < COLUMNS; c++) y[c] += state.S[r][c] * Q;
+    seen += state.z[r] * Q;
+  }
+  if constexpr (NORMALIZER != Normalizer::none) seen = sum_over_rows(seen) + EPSILON;
+#pragma unroll
+  for (int c = 0; c < COLUMNS; c++) {
+    y[c] = sum_over_rows(y[c]);
+    if constexpr (NORMALIZER != Normalizer::none) y[c] /= seen;
+  }
+  if constexpr (CLIPS) layer_normalized(y, at, room);
+#pragma unroll
+  for (int c = 0; c < COLUMNS; c++)
+    if (at.group == 0 && at.e(c) < V) store(o + at.e(c), y[c]);
+}
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
@@ -7,11 +31,16 @@ fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, const f
                       const float* S_in, const float* z_in, Number* o, float* clips, float* kept,
                       float* kept_z, float* S_out, float* z_out, Index T, Index H, Index C) {
   Place at;
-  Index bh = blockIdx.x, b = bh / H, h = bh % H, chunks = (T + C - 1) / C;
-  Shared<float> room = at_float(AT_ROOM), row_room = at_float(AT_ROWS + at.warp * K);
+  Index bh = blockIdx.x, chunks = CAUSAL ? (T + C - 1) / C : 1;
+  Head head{q, k, projection, mask, T, H, bh / H, bh % H};
+  Shared<float> room = at_float(AT_ROOM);
+  bool saves_z = NORMALIZER != Normalizer::none && blockIdx.y == 0 && at.warp == 0;
   State state;
-  state.load(STATE_IN ? S_in + bh * D * V : nullptr,
-             STATE_IN && NORMALIZER != Normalizer::none ? z_in + bh * D : nullptr, at);
+  state.load(S_in ? S_in + bh * D * V : nullptr, z_in ? z_in + bh * D : nullptr, at);
+  auto keep = [&](Index chunk) {
+    state.save(kept + (bh * chunks + chunk) * D * V, at);
+    if (saves_z) state.save_z(kept_z + (bh * chunks + chunk) * D, at);
+  };
   bool empty = true;  // whether S is zero, which fwm asks before a write
   if constexpr (CLIPS) {
     float entries = 0.f;
@@ -23,29 +52,11 @@ fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, const f
   }
   for (Index first = 0; first < T; first += TOKENS) {
     int tokens = T - first < TOKENS ? int(T - first) : TOKENS;
-    __syncthreads();
-    for (int job = at.warp; job < (READS ? 2 : 1) * tokens; job += WARPS) {
-      int i = job % tokens;
-      Index at_token = b * T + first + i, row = at_token * H + h;
-      if (job < tokens) {
-        Shared<float> key = at_float(AT_KEYS + i * PADDED_D);
-        features<KEY_MAP>(k + row * K, projection, row_room, key);
-        if (MASKED && !mask[at_token])
-          for (int d = at.lane; d < D; d += 32) key[d] = 0.f;
-      } else {
-        features<QUERY_MAP>(q + row * K, projection, row_room, at_float(AT_QUERIES + i * PADDED_D));
-      }
-    }
-    __syncthreads();
+    head.prepare(first, tokens, true, READS && CAUSAL, at);
     for (int i = 0; i < tokens; i++) {
-      Index t = first + i, at_token = b * T + t, row = at_token * H + h;
-      if (KEEPS && t % C == 0) {
-        Index chunk = bh * chunks + t / C;
-        state.save(kept + chunk * D * V, at);
-        if (NORMALIZER != Normalizer::none && blockIdx.y == 0 && at.warp == 0)
-          state.save_z(kept_z + chunk * D, at);
-      }
-      Token token(v, alpha, beta, mask, row, at_token, at_float(AT_KEYS + i * PADDED_D), at);
+      Index t = first + i, row = head.row(t);
+      if (CAUSAL && kept && t % C == 0) keep(t / C);
+      Token token(v, alpha, beta, mask, row, head.token(t), at_float(AT_KEYS + i * PADDED_D), at);
       Write write(state, token);
       apply(state, token, write);
       if constexpr (CLIPS) {
@@ -65,35 +76,22 @@ fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, const f
         for (int r = 0; r < ROWS; r++)
 #pragma unroll
           for (int c = 0; c < COLUMNS; c++) state.S[r][c] /= clip;
-        if (KEEPS && threadIdx.x == 0) clips[row] = clipped ? clip : 0.f;
+        if (clips && threadIdx.x == 0) clips[row] = clipped ? clip : 0.f;
       }
-      if constexpr (READS) {
-        Shared<float> query = at_float(AT_QUERIES + i * PADDED_D);
-        float y[COLUMNS] = {}, seen = 0.f;
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-          float Q = query[at.d(r)];
-#pragma unroll
-          for (int c = 0; c < COLUMNS; c++) y[c] += state.S[r][c] * Q;
-          seen += state.z[r] * Q;
-        }
-        if constexpr (NORMALIZER != Normalizer::none) seen = sum_over_rows(seen) + EPSILON;
-#pragma unroll
-        for (int c = 0; c < COLUMNS; c++) {
-          y[c] = sum_over_rows(y[c]);
-          if constexpr (NORMALIZER != Normalizer::none) y[c] /= seen;
-        }
-        if constexpr (CLIPS) layer_normalized(y, at, room);
-#pragma unroll
-        for (int c = 0; c < COLUMNS; c++)
-          if (at.group == 0 && at.e(c) < V) store(o + row * V + at.e(c), y[c]);
-      }
+      if constexpr (READS && CAUSAL)
+        read(state, at_float(AT_QUERIES + i * PADDED_D), o + row * V, at, room);
     }
   }
-  if constexpr (STATE_OUT) {
-    state.save(S_out + bh * D * V, at);
-    if (NORMALIZER != Normalizer::none && blockIdx.y == 0 && at.warp == 0)
-      state.save_z(z_out + bh * D, at);
+  if constexpr (!CAUSAL) {
+    if (kept) keep(0);
+    for (Index first = 0; READS && first < T; first += TOKENS) {
+      int tokens = T - first < TOKENS ? int(T - first) : TOKENS;
+      head.prepare(first, tokens, false, true, at);
+      for (int i = 0; i < tokens; i++)
+        read(state, at_float(AT_QUERIES + i * PADDED_D), o + head.row(first + i) * V, at, room);
+    }
   }
+  if (S_out) state.save(S_out + bh * D * V, at);
+  if (z_out && saves_z) state.save_z(z_out + bh * D, at);
 }
 EXPORT(fwp_recurrent_forward)
