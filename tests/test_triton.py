@@ -105,7 +105,7 @@ def test_every_length_agrees(n, operator):
 
 
 @interpreted
-@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("dtype", ["tf32", "bf16", "fp16"])
 @pytest.mark.parametrize("operator", THIN, ids=str)
 def test_low_precision_agrees(operator, dtype):
     """Several chunks and a token, so that what is carried was rounded."""

@@ -28,31 +28,37 @@ class Blocks(NamedTuple):
 Layouts = dict[str, dict[int, Blocks]]
 SUM: Layouts = {
     "fp32": {64: Blocks(16, 16, 8)},
+    "tf32": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
     "bf16": {64: Blocks(64, 64, 8), 128: Blocks(32, 64, 8), 256: Blocks(16, 16, 8)},
     "fp16": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
 }
 SUM_BACKWARD: Layouts = {
     "fp32": {64: Blocks(16, 16, 8)},
+    "tf32": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
     "bf16": {64: Blocks(32, 32, 8), 128: Blocks(16, 32, 8), 256: Blocks(16, 16, 8)},
     "fp16": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
 }
 DECAY: Layouts = {
     "fp32": {64: Blocks(16, 16, 8)},
+    "tf32": {64: Blocks(16, 32, 8)},
     "bf16": {64: Blocks(32, 64, 8), 128: Blocks(16, 64, 8)},
     "fp16": {64: Blocks(16, 32, 8)},
 }
 DECAY_BACKWARD: Layouts = {
     "fp32": {64: Blocks(16, 32, 8)},
+    "tf32": {64: Blocks(16, 32, 8)},
     "bf16": {64: Blocks(16, 64, 8), 128: Blocks(16, 32, 8)},
     "fp16": {64: Blocks(16, 32, 8)},
 }
 DELTA: Layouts = {
     "fp32": {32: Blocks(16, 16, 8)},
+    "tf32": {64: Blocks(16, 32, 8)},
     "bf16": {64: Blocks(32, 64, 8), 128: Blocks(16, 64, 8)},
     "fp16": {64: Blocks(16, 32, 8)},
 }
 DELTA_BACKWARD: Layouts = {
     "fp32": {32: Blocks(16, 16, 8)},
+    "tf32": {64: Blocks(16, 16, 8)},
     "bf16": {64: Blocks(16, 64, 8), 128: Blocks(16, 16, 8)},
     "fp16": {64: Blocks(16, 16, 8)},
 }
