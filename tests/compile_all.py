@@ -27,7 +27,7 @@ from typing import Any
 
 import triton
 
-from fwpbench.implementations.triton_kernels.plan import NORMS
+from fwpbench.implementations.triton_kernels.plan import DOTS, NORMS
 from fwpbench.implementations.triton_kernels.recurrent_plan import LAWS
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.errors import UserError
@@ -55,7 +55,7 @@ def problems(where: Where) -> Iterator[Problem]:
 
 
 def at_all_sizes(operator: Operator) -> Iterator[Problem]:
-    for dtype in ("fp32", "bf16", "fp16"):
+    for dtype in DOTS:
         for K in SIZES:
             for direction in ("forward", "forward+backward", "decode"):
                 problem = Problem.of(

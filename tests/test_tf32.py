@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import fwpbench
+from fwpbench.cli import main
 from fwpbench.harness.agreement import check, yardstick_of
 from fwpbench.harness.attention import STORED
 from fwpbench.harness.golden import Truths, rounded_chunks
@@ -125,3 +126,38 @@ def test_tensors_of_float32_are_never_taken_for_tf32():
 def test_the_peak_it_is_held_against_is_that_of_fp32():
     assert _at_least("tf32") == _at_least("fp32") == ["float32"]
     assert _at_least("bf16") == ["bfloat16", "float32"]
+
+
+def test_check_finds_it_in_the_standard_profile_and_says_who_has_none(capsys):
+    """Without --profile: quick asks fp32 alone."""
+    where = "dtype=tf32 rule=sum phi=relu norm=l2 inputs=normal direction=forward"
+    words = ["check", "--implementations", "reference,chunked", "--where", where, "--device", "cpu"]
+    assert main(words) == 0
+    assert "it has no tf32" in capsys.readouterr().out
+    assert main([*words, "--profile", "quick"]) == 2
+    assert "no case of agreement (profile quick)" in capsys.readouterr().err
+
+
+FILE = """
+from fwpbench.operators.rounding import rounded
+
+
+def mine(q, k, v, in_bf16=False):
+    \"\"\"The sum rule, its products in tf32.\"\"\"
+    dtype = "bf16" if in_bf16 else "tf32"
+    q, k, v = (rounded(x, dtype) for x in (q, k, v))
+    scores = torch.einsum("bthk,bshk->bhts", q, k).tril()
+    return torch.einsum("bhts,bshv->bthv", rounded(scores, dtype), v)
+
+
+def worse(q, k, v):
+    return mine(q, k, v, in_bf16=True)
+"""
+
+
+@pytest.mark.parametrize(("function", "code"), [("mine", 0), ("worse", 1)])
+def test_a_function_is_asked_for_tf32_by_name(function, code, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("import torch\n" + FILE)
+    words = ["check", f"{tmp_path / 'mine.py'}:{function}", "--rule", "sum", "--dtype", "tf32"]
+    assert main([*words, "--direction", "forward", "--sizes", "T=33,67"]) == code
+    assert "tf32" in capsys.readouterr().out
