@@ -368,7 +368,7 @@ def make_parser() -> argparse.ArgumentParser:
     for size, meaning in (("K", "key size"), ("V", "value size"), ("H", "heads"), ("B", "batch")):
         choose.add_argument(f"--{size}", type=_size, metavar="N", help=f"{meaning} of a call")
     choose.add_argument("--gpu", "--device", metavar="NAME", help="part of a device's name: H200")
-    choose.add_argument("--dtype", metavar="DTYPE", help="fp32, bf16, fp16 (default: whichever)")
+    choose.add_argument("--dtype", metavar="DTYPE", help="fp32, tf32, bf16 … (default: whichever)")
     choose.add_argument(
         "--direction", default="forward", metavar="DIRECTION",
         help="forward, forward+backward, decode (default: forward)",
@@ -481,7 +481,7 @@ def _add_function(check: argparse.ArgumentParser) -> None:
     own.add_argument("--rule", metavar="RULE", help="the update rule it computes")
     own.add_argument("--phi", metavar="PHI", help="its feature map (default: identity)")
     own.add_argument("--norm", metavar="NORM", help="its normalisation (default: none)")
-    own.add_argument("--dtype", metavar="A,B", help="of q, k and v (default: fp32,bf16)")
+    own.add_argument("--dtype", metavar="A,B", help="fp32, tf32, bf16, fp16 (default: fp32,bf16)")
     own.add_argument(
         "--layout", choices=("time-first", "head-first"), metavar="LAYOUT",
         help="time-first, [B, T, H, K] (the default), or head-first, [B, H, T, K]",

@@ -29,6 +29,7 @@ from fwpbench.implementations.base import Implementation, Output
 from fwpbench.operators.inputs import Inputs, make_inputs
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
+from fwpbench.operators.rounding import TF32_LACKS
 from fwpbench.operators.state import State
 
 #: One operator for every rule × what its normalisation does to the state; every φ at least once.
@@ -73,6 +74,8 @@ def other(problem: Problem) -> float:
 
 
 def _eps(problem: Problem) -> float:
+    if problem.dtype == "tf32":
+        return 2.0 ** (TF32_LACKS - 23)
     return float(torch.finfo(problem.torch_dtype).eps)
 
 

@@ -18,6 +18,9 @@ from fwpbench.operators.problem import DTYPES, Problem
 from fwpbench.operators.registry import Unloadable
 from fwpbench.operators.state import State
 
+#: What tensors of a dtype are taken for: float32 is float32, because nobody asked for tf32.
+STORED = {getattr(torch, DTYPES[name]): name for name in DTYPES if name != "tf32"}
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -141,7 +144,7 @@ def fast_weight_attention(
         H=k.shape[2],
         K=k.shape[3],
         V=v.shape[3],
-        dtype={getattr(torch, long): short for short, long in DTYPES.items()}[k.dtype],
+        dtype=STORED[k.dtype],
         direction="forward+backward" if _wants_gradients(q, k, v, *gates.values()) else "forward",
         state={(False, False): "none", (True, False): "in", (False, True): "out"}.get(
             (initial_state is not None, return_state), "in+out"
@@ -194,8 +197,9 @@ def _check_values(q: Tensor | None, k: Tensor, v: Tensor, return_state: bool) ->
                 f"q, k and v must be alike: k is {k.dtype} on {k.device}, "
                 f"{name} is {x.dtype} on {x.device}"
             )
-    if k.dtype not in [getattr(torch, name) for name in DTYPES.values()]:
-        raise UserError(f"q, k and v must be {', '.join(DTYPES.values())}, got {k.dtype}")
+    if k.dtype not in STORED:
+        known = ", ".join(DTYPES[name] for name in STORED.values())
+        raise UserError(f"q, k and v must be {known}, got {k.dtype}")
     if 0 in k.shape or 0 in v.shape:
         raise UserError(
             f"there must be at least one of B, T, H, K and V; k is {list(k.shape)}, v "

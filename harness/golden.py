@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from fwpbench.operators.attention_form import attention_form
 from fwpbench.operators.chunk_form import FORMS, chunk_form
 from fwpbench.operators.inputs import Inputs, make_inputs
 from fwpbench.operators.problem import Problem
+from fwpbench.operators.rounding import rounded
 from fwpbench.operators.state import State
 from fwpbench.operators.streams import stream
 
@@ -242,7 +244,7 @@ def rounded_chunks(chunk: int) -> Run:
     """The plain chunk form, operands of every product rounded to the dtype, as kernels do it."""
 
     def run(problem: Problem, inputs: Inputs) -> Output:
-        matmul = rounded_matmul(problem.torch_dtype)
+        matmul = rounded_matmul(problem.dtype)
         o, state = chunk_form(problem, inputs, chunk=chunk, matmul=matmul)
         return Output(o, state if problem.state_out else None)
 
@@ -251,24 +253,29 @@ def rounded_chunks(chunk: int) -> Run:
 
 def rounded_attention(problem: Problem, inputs: Inputs) -> Output:
     """Softmax attention as its kernels compute it, operands of every product rounded."""
-    o, state = attention_form(problem, inputs, matmul=rounded_matmul(problem.torch_dtype))
+    o, state = attention_form(problem, inputs, matmul=rounded_matmul(problem.dtype))
     return Output(o, state if problem.state_out else None)
 
 
-def rounded_matmul(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
+def rounded_matmul(dtype: str) -> Callable[[Tensor, Tensor], Tensor]:
     """A matmul with operands rounded to `dtype`, in its gradients too; it adds up in float32."""
+    return matmul_of(partial(rounded, dtype=dtype))
+
+
+def matmul_of(operand: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A matmul whose operands are made by `operand` first, in its gradients too."""
 
     class Rounded(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-            a, b = a.to(dtype).to(a.dtype), b.to(dtype).to(b.dtype)
+            a, b = operand(a), operand(b)
             ctx.save_for_backward(a, b)
             return a @ b
 
         @staticmethod
         def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
             a, b = ctx.saved_tensors
-            g = gradients[0].to(dtype).to(gradients[0].dtype)
+            g = operand(gradients[0])
             return (g @ b.mT).sum_to_size(a.shape), (a.mT @ g).sum_to_size(b.shape)
 
     def matmul(a: Tensor, b: Tensor) -> Tensor:

@@ -99,14 +99,15 @@ def measure_peaks(device: Device, dtype: str) -> Peaks:
 
 
 def _at_least(dtype: str) -> list[str]:
-    """Numbers may be multiplied in a wider type than they come in."""
-    return ["fp64"] if dtype == "fp64" else list(dict.fromkeys([dtype, "fp32"]))
+    """Numbers may be multiplied in a wider type than they come in; fp32's peak is that of tf32."""
+    stored = DTYPES[dtype]
+    return [stored] if stored == "float64" else list(dict.fromkeys([stored, "float32"]))
 
 
-def _flop(device: Device, dtype: str, rows: int) -> float:
-    if dtype == "fp64":
+def _flop(device: Device, stored: str, rows: int) -> float:
+    if stored == "float64":
         rows //= 2
-    x = torch.ones(rows, rows, device=device.kind, dtype=getattr(torch, DTYPES[dtype]))
+    x = torch.ones(rows, rows, device=device.kind, dtype=getattr(torch, stored))
     before = torch.get_float32_matmul_precision()
     try:
         # Kernels may multiply float32 in parts of tf32: that is the peak to be held against.

@@ -46,6 +46,9 @@ class Implementation:
     kernels: str = ""
     #: What it chose for a problem on a device, in words for the record; "" where it never chooses.
     chosen: Callable[[Problem, str], str] = lambda problem, device: ""
+    #: Whether its products round their operands to tf32 where dtype=tf32 asks for it. Who does not
+    #: say so is not asked: what it computed would be float32 under another name.
+    tf32: bool = False
 
     def refuses(self, problem: Problem, device: str = "cpu") -> str | None:
         """Why it will not run this here, or None."""
@@ -53,4 +56,6 @@ class Implementation:
             return reason
         if device not in self.devices:
             return f"runs on {' and '.join(self.devices)}, not on {device}"
+        if problem.dtype == "tf32" and not self.tf32:
+            return "it has no tf32: nothing in it rounds the operands of products to tf32"
         return self.cannot(problem)

@@ -21,7 +21,7 @@ from fwpbench.suites.named_operators import NAMED_OPERATORS
 
 #: Odd, and past the border of a chunk of 64; `full` goes around that border.
 LENGTHS = {"quick": (67,), "standard": (131,), "full": (1, 63, 64, 65, 131, 509)}
-DTYPES = {"quick": ("fp32",), "standard": ("fp32", "bf16", "fp16")}
+DTYPES = {"quick": ("fp32",), "standard": ("fp32", "tf32", "bf16", "fp16")}
 FAMILIES_OF = {"quick": ("normal", "realistic")}
 
 truths = Truths()

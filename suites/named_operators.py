@@ -61,12 +61,13 @@ LONGEST_REFERENCE = {"quick": 256, "standard": 2048, "full": 2048}
 
 
 def named_cases(profile: Profile, lengths: Sequence[int], *forms: dict[str, Any]) -> list[Case]:
-    """Every named operator at every length in each of these forms (sizes, direction, state …)."""
+    """Every named operator at every length in each of these forms (sizes, direction, state …), in
+    fp32 where a form says no dtype."""
     longest = LONGEST_REFERENCE[profile.name]
     reason = f"one token at a time: asked up to T = {longest} in {profile.name}"
     return [
         Case(
-            Problem.of(operator, T=T, dtype="fp32", **form),
+            Problem.of(operator, T=T, **({"dtype": "fp32"} | form)),
             name=name,
             excluded={"reference": reason} if longest < T else {},
         )

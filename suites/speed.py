@@ -14,6 +14,8 @@ from fwpbench.suites.named_operators import named_cases
 from fwpbench.suites.timed import METRICS, timed
 
 LENGTHS = {"quick": (256, 1024), "standard": (256, 2048), "full": (256, 2048, 16384)}
+#: Those that store float32: fp32 and tf32 differ in nothing but their products.
+DTYPES = {"quick": ("fp32",), "standard": ("fp32", "tf32"), "full": ("fp32", "tf32")}
 ENERGY = {
     "energy": Metric("J", "lower", "of one warm call, what an idle device takes subtracted"),
     "energy raw": Metric("J", "lower", "of one warm call, as the counter of the device has it"),
@@ -25,12 +27,12 @@ SIZES = {"B": 1, "H": 4, "K": 64, "V": 64}
 def cases(profile: Profile) -> Sequence[Case]:
     """Each in the default domain and in those asked for besides (`--domains`); other families of
     inputs in the default one."""
-    named = named_cases(
-        profile,
-        LENGTHS[profile.name],
-        {**SIZES, "direction": "forward"},
-        {**SIZES, "direction": "forward+backward"},
-    )
+    forms = [
+        {**SIZES, "dtype": dtype, "direction": direction}
+        for dtype in DTYPES[profile.name]
+        for direction in ("forward", "forward+backward")
+    ]
+    named = named_cases(profile, LENGTHS[profile.name], *forms)
     besides = [{"domain": domain, "cache": cache} for domain, cache in profile.domains]
     return [
         *(replace(case, parameters=each) for case in named for each in [{}, *besides]),

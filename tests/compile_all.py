@@ -28,6 +28,7 @@ from typing import Any
 import triton
 
 from fwpbench.implementations._kernel_terms import LAWS, NORMS
+from fwpbench.implementations.triton_kernels.plan import DOTS
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.errors import UserError
 from fwpbench.operators.operator import Operator, discouraged, undefined
@@ -54,7 +55,7 @@ def problems(where: Where) -> Iterator[Problem]:
 
 
 def at_all_sizes(operator: Operator) -> Iterator[Problem]:
-    for dtype in ("fp32", "bf16", "fp16"):
+    for dtype in DOTS:
         for K in SIZES:
             for direction in ("forward", "forward+backward", "decode"):
                 problem = Problem.of(

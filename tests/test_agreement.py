@@ -239,7 +239,7 @@ def test_what_is_allowed_is_three_yardsticks_and_a_round_off():
     assert found.error <= e
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16", "fp16"])
 @pytest.mark.parametrize("operator", VARIED, ids=str)
 def test_the_yardsticks_themselves_pass(operator, dtype):
     """Honest arithmetic in the dtype is never called wrong."""

@@ -13,7 +13,7 @@ from fwpbench.harness.mutants.mutant import Mutant
 from fwpbench.harness.mutation_score import mutation_score
 
 truths = Truths(200)
-DTYPES = ("fp32", "bf16", "fp16")
+DTYPES = ("fp32", "tf32", "bf16", "fp16")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -47,7 +47,7 @@ def test_agreement_asks_every_operator_in_every_direction_on_normal_and_realisti
 
 def test_standard_agreement_asks_all_families_and_dtypes():
     problems = [case.problem for case in SUITES["agreement"].cases(PROFILES["standard"])]
-    assert {problem.dtype for problem in problems} == {"fp32", "bf16", "fp16"}
+    assert {problem.dtype for problem in problems} == {"fp32", "tf32", "bf16", "fp16"}
     assert {problem.inputs for problem in problems} == set(INPUT_FAMILIES)
 
 

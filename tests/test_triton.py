@@ -106,11 +106,24 @@ def test_every_length_agrees(n, operator):
 
 
 @interpreted
-@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("dtype", ["tf32", "bf16", "fp16"])
 @pytest.mark.parametrize("operator", THIN, ids=str)
 def test_low_precision_agrees(operator, dtype):
     """Several chunks and a token, so that what is carried was rounded."""
     agrees(small(operator, T=2 * chunk(operator, dtype) + 1, V=16, dtype=dtype), seed=1)
+
+
+@interpreted
+@pytest.mark.parametrize("operator", [THIN[1], THIN[3], THIN[15], THIN[18]], ids=str)
+def test_tf32_rounds_its_operands_and_fp32_does_not(operator):
+    """Held to one yardstick, that of tf32: a good part of what it allows, and next to nothing."""
+    asked = small(operator, dtype="tf32", direction="forward")
+    truth, errors = truths(asked, 2), {}
+    for dtype in ("tf32", "fp32"):
+        problem = asked.replace(dtype=dtype)
+        errors[dtype] = check(TRITON.run, problem, truth).comparisons["o"].ratio
+    assert 0.1 < errors["tf32"] < 1
+    assert errors["fp32"] < 0.01
 
 
 @interpreted
@@ -161,7 +174,7 @@ def test_the_delta_rule_inverts_where_keys_are_alike(family):
 @pytest.mark.parametrize(("n", "operator"), list(enumerate(THIN)), ids=str)
 def test_the_gate_with_its_laws(n, operator):
     """A batch's rows do not meet, two halves make a whole, nothing is seen before its time, …"""
-    dtype = ("fp32", "bf16")[n % 2]
+    dtype = ("fp32", "bf16", "tf32")[n % 3]
     problem = small(operator, direction="forward", inputs="realistic", dtype=dtype)
     agreement, laws = judge(TRITON.run, problem, truths(problem, 0), "cpu", TRITON.cannot)
     assert agreement.status == "ok", agreement.reason
@@ -213,6 +226,18 @@ def test_only_what_keeps_its_tokens_is_refused(operator):
             reason = TRITON.cannot(problem)
             assert (reason is None) == (not rule.keeps_tokens)
             assert reason is None or operator.rule in reason
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_tf32_is_for_whole_chunks(operator):
+    """What multiplies no tiles, or as exactly as float32, is not called tf32."""
+    ways = [{}, {"direction": "decode"}, {"reads": False}]
+    ways += [{"causal": False}] * operator.update_rule.order_free
+    for way in ways:
+        problem = problem_of(operator, **({"direction": "forward+backward"} | way), dtype="tf32")
+        reason = TRITON.cannot(problem)
+        assert (reason is None) == (not way and operator.rule in RULES)
+        assert reason is None or "tf32" in reason or operator.rule in reason
 
 
 REFUSED = {

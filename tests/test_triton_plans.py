@@ -148,6 +148,8 @@ def test_every_way_of_the_states_agrees(plan, operator, state):
         ("segmented", OPERATORS[5], "bf16"),
         ("prepared", OPERATORS[4], "fp16"),
         ("prepared", OPERATORS[6], "bf16"),
+        ("segmented", OPERATORS[4], "tf32"),
+        ("prepared", OPERATORS[4], "tf32"),
     ],
     ids=str,
 )

@@ -100,6 +100,7 @@ def test_every_length_agrees(in_small_tiles, operator, T):
 
 LOW = [(operator, dtype) for operator in OPERATORS[4::2] for dtype in ("bf16", "fp16")]
 LOW += [(operator, ("fp16", "bf16")[n % 2]) for n, operator in enumerate(GATED)]
+LOW += [(operator, "tf32") for operator in (OPERATORS[4], OPERATORS[12], *GATED[3::2])]
 
 
 @interpreted

@@ -58,6 +58,7 @@ def main(arguments: Namespace, begin: Callable[[str], None]) -> int:
         "a plain function",
         cannot=lambda p: None if p.operator == operator else f"it was given as {operator}",
         origin="third-party",
+        tf32=True,  # where --dtype says so
     )
     with _listed(label, listed):
         records = list(_judged(problems, label, plain, path, here, arguments, begin))

@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fwpbench.commands.check_function import refuse_options
 from fwpbench.commands.selection import (
@@ -15,9 +16,12 @@ from fwpbench.commands.selection import (
     setting,
 )
 from fwpbench.harness.engine import records_of
-from fwpbench.harness.plan import make_tasks
+from fwpbench.harness.plan import Task, make_tasks
+from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.records import Record, to_line
 from fwpbench.harness.statuses import STATUSES, group_of
+from fwpbench.harness.suite import Setting
+from fwpbench.operators.errors import UserError
 from fwpbench.operators.problem import Problem
 from fwpbench.progress import groups, make_reporter
 from fwpbench.terminal import console, table
@@ -25,9 +29,8 @@ from fwpbench.terminal import console, table
 
 def main(arguments: Namespace) -> int:
     refuse_options(arguments)
-    suites, here = chosen_suites(["agreement"]), setting(arguments)
     implementations = chosen_implementations(arguments.implementations)
-    tasks = make_tasks(suites, implementations, here.profile, here.seed, arguments.where)
+    here, tasks = planned(arguments, implementations)
     records: list[Record] = []
     try:
         with (
@@ -48,6 +51,19 @@ def main(arguments: Namespace) -> int:
         for record in failed:
             print(f"{record.status}: {record.problem}: {record.reason}\n  {record.command}")
     return 1 if failed else 0
+
+
+def planned(arguments: Namespace, implementations: Sequence[str]) -> tuple[Setting, list[Task]]:
+    """In quick, which asks fp32 alone; where nothing there passes --where, and no --profile was
+    given, in standard."""
+    suites, here = chosen_suites(["agreement"]), setting(arguments)
+    try:
+        return here, make_tasks(suites, implementations, here.profile, here.seed, arguments.where)
+    except UserError:
+        if arguments.profile is not None:
+            raise
+    here = replace(here, profile=PROFILES["standard"])
+    return here, make_tasks(suites, implementations, here.profile, here.seed, arguments.where)
 
 
 def _print(records: Sequence[Record], implementations: Sequence[str]) -> None:

@@ -19,7 +19,14 @@ from fwpbench.operators.operator import Operator, undefined
 if TYPE_CHECKING:
     import torch
 
-DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+#: How q, k, v and o are stored. tf32 is a precision of products alone: what it stores is float32.
+DTYPES = {
+    "fp64": "float64",
+    "fp32": "float32",
+    "tf32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+}
 DIRECTIONS = ("forward", "forward+backward", "decode")
 STATES = ("none", "in", "out", "in+out")
 
@@ -31,7 +38,8 @@ class Problem:
     `direction=decode` writes and reads one token after T tokens have been seen, so its state goes
     in and out. `state` says which states cross the border of the call, `inputs` names an input
     family. `causal=no` reads after all is written; `masked=yes` comes with a mask [B, T] of tokens
-    that count; `reads=no` only writes and gives no output.
+    that count; `reads=no` only writes and gives no output. `dtype=fp32` is IEEE float32 throughout;
+    with `dtype=tf32` products of matrices round their operands to tf32 and add up in float32.
     """
 
     rule: str

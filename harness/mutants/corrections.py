@@ -210,7 +210,7 @@ MUTANTS = (
         EluInBf16,
         "sum elu+1 attention",
         mapped_by("elu+1"),
-        dtypes=("fp32", "fp16"),  # in bf16 it is not further off than its inputs were rounded
+        dtypes=("fp32", "tf32", "fp16"),  # in bf16 no further off than inputs rounded
     ),
     Mutant(
         "gradient of z dropped",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from fwpbench.harness.golden import matmul_of, rounded_matmul
 from fwpbench.harness.mutants.form import Form
 from fwpbench.harness.mutants.mutant import Mutant, linear
+from fwpbench.operators.rounding import TF32_LACKS
 from fwpbench.operators.state import State
 
 
@@ -34,6 +37,20 @@ class ProductsInBf16(Form):
         return a.bfloat16().to(a.dtype) @ b.bfloat16().to(b.dtype)
 
 
+class ProductsInTf32(Form):
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return _in_tf32(a, b)
+
+
+class ProductsCutOff(Form):
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return _cut_off(a, b)
+
+
+_in_tf32 = rounded_matmul("tf32")
+_cut_off = matmul_of(lambda x: (x.view(torch.int32) & -(1 << TF32_LACKS)).view(torch.float32))
+
+
 MUTANTS = (
     Mutant(
         "state in fp16",
@@ -50,7 +67,7 @@ MUTANTS = (
         StateInBf16,
         "sum elu+1 sum",
         linear,
-        dtypes=("fp32", "fp16"),  # in bf16 it takes more tokens to show
+        dtypes=("fp32", "tf32", "fp16"),  # in bf16 it takes more tokens to show
         chunked=True,
     ),
     Mutant(
@@ -59,7 +76,7 @@ MUTANTS = (
         AccumulatedInBf16,
         "sum elu+1 attention",
         linear,
-        dtypes=("fp32", "fp16"),  # in bf16 it takes more tokens to show
+        dtypes=("fp32", "tf32", "fp16"),  # in bf16 it takes more tokens to show
     ),
     Mutant(
         "products in bf16",
@@ -67,6 +84,22 @@ MUTANTS = (
         ProductsInBf16,
         "gated-delta identity l2",
         linear,
-        dtypes=("fp32", "fp16"),  # in bf16 it is honest
+        dtypes=("fp32", "tf32", "fp16"),  # in bf16 it is honest
+    ),
+    Mutant(
+        "products in tf32",
+        "What is multiplied is rounded to tf32 first, though float32 was asked for.",
+        ProductsInTf32,
+        "gated-delta identity l2",
+        linear,
+        dtypes=("fp32",),  # in tf32 it is honest, and fp16 has its bits
+    ),
+    Mutant(
+        "products cut off",
+        "What is multiplied is cut off after the bits of tf32, not rounded.",
+        ProductsCutOff,
+        "decay elu+1 sum",
+        linear,
+        dtypes=("fp32", "tf32"),  # tensor cores do that to a float32 which nobody rounded
     ),
 )

@@ -10,7 +10,7 @@ from fwpbench.harness.golden import Run
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
 
-ALL = ("fp32", "bf16", "fp16")
+ALL = ("fp32", "tf32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)

@@ -61,4 +61,5 @@ IMPLEMENTATION = Implementation(
     devices=("cpu", "cuda") if INTERPRETED else ("cuda",),
     kernels="^fwp_",
     chosen=chosen,
+    tf32=True,
 )

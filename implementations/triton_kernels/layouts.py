@@ -28,31 +28,37 @@ class Blocks(NamedTuple):
 Layouts = dict[str, dict[int, Blocks]]
 SUM: Layouts = {
     "fp32": {64: Blocks(16, 16, 8)},
+    "tf32": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
     "bf16": {64: Blocks(64, 64, 8), 128: Blocks(32, 64, 8), 256: Blocks(16, 16, 8)},
     "fp16": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
 }
 SUM_BACKWARD: Layouts = {
     "fp32": {64: Blocks(16, 16, 8)},
+    "tf32": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
     "bf16": {64: Blocks(32, 32, 8), 128: Blocks(16, 32, 8), 256: Blocks(16, 16, 8)},
     "fp16": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
 }
 DECAY: Layouts = {
     "fp32": {64: Blocks(16, 16, 8)},
+    "tf32": {64: Blocks(16, 32, 8)},
     "bf16": {64: Blocks(32, 64, 8), 128: Blocks(16, 64, 8)},
     "fp16": {64: Blocks(16, 32, 8)},
 }
 DECAY_BACKWARD: Layouts = {
     "fp32": {64: Blocks(16, 32, 8)},
+    "tf32": {32: Blocks(16, 16, 8), 64: Blocks(16, 32, 8)},
     "bf16": {64: Blocks(16, 64, 8), 128: Blocks(16, 32, 8)},
     "fp16": {64: Blocks(16, 32, 8)},
 }
 DELTA: Layouts = {
     "fp32": {32: Blocks(16, 16, 8)},
+    "tf32": {64: Blocks(16, 32, 8)},
     "bf16": {64: Blocks(32, 64, 8), 128: Blocks(16, 64, 8)},
     "fp16": {64: Blocks(16, 32, 8)},
 }
 DELTA_BACKWARD: Layouts = {
     "fp32": {32: Blocks(16, 16, 8)},
+    "tf32": {64: Blocks(16, 16, 8)},
     "bf16": {64: Blocks(16, 64, 8), 128: Blocks(16, 16, 8)},
     "fp16": {64: Blocks(16, 16, 8)},
 }
@@ -74,6 +80,9 @@ MMA_SYNC = {
     ("decay", 1, "bf16", 64): Blocks(16, 16, 8, 255),
     ("decay", 1, "bf16", 128): Blocks(16, 16, 8, 255),
     ("decay", 1, "fp16", 64): Blocks(16, 16, 8, 255),
+    ("decay", 1, "tf32", 32): Blocks(16, 16, 8, 255),
+    ("decay", 1, "tf32", 64): Blocks(16, 16, 8, 255),
+    ("delta", 0, "tf32", 64): Blocks(16, 16, 8, 255),
     ("delta", 0, "bf16", 64): Blocks(16, 32, 8, 255),
     ("delta", 0, "bf16", 128): Blocks(16, 16, 8, 255),
     ("delta", 0, "fp16", 64): Blocks(16, 16, 4, 255),
@@ -85,6 +94,7 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
     SM_90: {},
     100: {
         ("sum", 0, "fp32", 64): Blocks(16, 16, 8, 255),
+        ("delta", 0, "tf32", 64): Blocks(16, 32, 8, 255),
         ("sum", 1, "bf16", 64): Blocks(16, 32, 8),
         ("decay", 1, "fp16", 64): Blocks(16, 16, 8),
         ("delta", 1, "bf16", 64): Blocks(16, 32, 8, 255),
@@ -100,6 +110,8 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
 #: The widest map, and the widest φ of a family, whose state is kept in registers where there are
 #: kernels for a wider one.
 IN_REGISTERS = {80: (128, 64), 120: (128, 64)}
+#: The widest φ of a rule in a dtype, where that is less than in its layouts for sm_90.
+NARROWER = {80: {("delta", "tf32"): 32}, 120: {("delta", "tf32"): 32, ("decay", "tf32"): 32}}
 
 _asked_for: list[int] = []
 
@@ -129,7 +141,9 @@ def like(arch: int) -> int:
 
 def widths(rule: str, dtype: str) -> list[int]:
     """The widest φ forward and backward."""
-    return [max(by_dtype[dtype]) for by_dtype in BLOCKS[LIKE.get(rule, rule)]]
+    rule = LIKE.get(rule, rule)
+    here = NARROWER.get(like(arch()), {}).get((rule, dtype))
+    return [here or max(by_dtype[dtype]) for by_dtype in BLOCKS[rule]]
 
 
 def blocks(rule: str, dtype: str, BD: int, *, backward: bool) -> Blocks:

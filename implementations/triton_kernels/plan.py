@@ -18,39 +18,43 @@ RULES = {
     "gated-delta": (True, False, True),
 }
 #: Products by dtype. fp16 has the bits of tf32, whose range cannot be left.
-DOTS = {"fp32": "ieee", "bf16": "bf16", "fp16": "tf32"}
+DOTS = {"fp32": "ieee", "tf32": "tf32", "bf16": "bf16", "fp16": "tf32"}
 #: What solves for the delta rule's A: float32, in three products where there are tensor cores.
-SOLVES = {"fp32": "ieee", "bf16": "tf32x3", "fp16": "tf32x3"}
+SOLVES = {"fp32": "ieee", "tf32": "tf32x3", "bf16": "tf32x3", "fp16": "tf32x3"}
 #: The widest φ of DPFP and FAVOR, whose features have more to do with a token than one of its
 #: entries: DPFP's gradient multiplies by two tiles [BD, BK] of ones.
 LARGEST_FAMILY = 128
-#: Of these less fits where products are in float32.
-LARGEST_FAMILY_FP32 = {
-    ("decay", "favor"): 32,
-    ("gated", "favor"): 32,
-    ("delta", "favor"): 16,
-    ("gated-delta", "favor"): 16,
-    ("gated-delta", "dpfp"): 16,
+#: Of these less fits where products are in float32; and of one where operands are rounded to tf32.
+LARGEST_FAMILY_OF = {
+    ("fp32", "decay", "favor"): 32,
+    ("fp32", "gated", "favor"): 32,
+    ("fp32", "delta", "favor"): 16,
+    ("fp32", "gated-delta", "favor"): 16,
+    ("fp32", "gated-delta", "dpfp"): 16,
+    ("fp16", "gated-delta", "favor"): 32,
 }
 #: For a φ wider than that, by dtype, forward and backward: features a tile, tokens a chunk, value
 #: columns a block at most, warps.
 WideBlocks = dict[str, tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]
 WIDE_SUM: WideBlocks = {
     "fp32": ((32, 16, 16, 8), (32, 16, 16, 8)),
+    "tf32": ((64, 16, 32, 8), (64, 16, 32, 8)),
     "bf16": ((64, 32, 64, 8), (64, 32, 64, 8)),
     "fp16": ((64, 16, 32, 8), (64, 16, 32, 8)),
 }
 #: Of the rules that decay or correct.
 WIDE: WideBlocks = {
     "fp32": ((32, 16, 16, 8), (32, 16, 16, 8)),
+    "tf32": ((64, 16, 32, 8), (32, 16, 32, 8)),
     "bf16": ((64, 32, 64, 8), (64, 32, 32, 8)),
     "fp16": ((64, 16, 32, 8), (64, 16, 32, 8)),
 }
 #: Of these FAVOR, whose projection is summed up beside what else a tile needs.
 WIDE_FAVOR: WideBlocks = {
     "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
+    "tf32": ((64, 16, 32, 8), (64, 16, 32, 8)),
     "bf16": ((64, 16, 64, 8), (16, 16, 32, 8)),
-    "fp16": WIDE["fp16"],
+    "fp16": ((64, 16, 32, 8), (16, 16, 32, 8)),
 }
 LARGEST_D = 1024
 LARGEST_K = LARGEST_V = 256
@@ -63,10 +67,8 @@ def largest_narrow(problem: Problem) -> int:
     widest = min(widths(p.rule, p.dtype))
     if p.phi in MAPS:
         return widest
-    if p.dtype == "fp32":
-        family = kind(p.phi).removesuffix("-published")
-        widest = min(widest, LARGEST_FAMILY_FP32.get((p.rule, family), widest))
-    return min(widest, LARGEST_FAMILY)
+    family = kind(p.phi).removesuffix("-published")
+    return min(widest, LARGEST_FAMILY_OF.get((p.dtype, p.rule, family), LARGEST_FAMILY))
 
 
 def is_wide(problem: Problem) -> bool:

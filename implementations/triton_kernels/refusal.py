@@ -6,6 +6,7 @@ from fwpbench.implementations._kernel_terms import FAMILIES, LAWS, MAPS, NORMS, 
 from fwpbench.implementations.triton_kernels.plan import DOTS, LARGEST_D, LARGEST_K, LARGEST_V
 from fwpbench.implementations.triton_kernels.recurrent_plan import cannot as cannot_recurrent
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent, too_wide
+from fwpbench.implementations.triton_kernels.unordered_plan import is_unordered
 from fwpbench.operators.problem import Problem
 
 
@@ -19,6 +20,11 @@ def cannot(problem: Problem) -> str | None:
         return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
     if p.dtype not in DOTS:
         return f"its kernels have {', '.join(DOTS)}, not {p.dtype}: they add up in float32"
+    if p.dtype == "tf32" and (is_recurrent(p) or is_unordered(p)):
+        return (
+            "its tf32 is for kernels of whole chunks, not of single tokens or of tokens in no "
+            "order: those are as exact as float32, by dtype=fp32 too"
+        )
     if is_recurrent(p):
         return cannot_recurrent(p)
     for axis, size, most in (("K", p.K, LARGEST_K), ("V", p.V, LARGEST_V)):

@@ -184,6 +184,7 @@ IMPLEMENTATION = Implementation(
     cannot=cannot,
     devices=("cuda",),
     kernels="^fwp_",
+    tf32=True,
 )
 
 
