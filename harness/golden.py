@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fwpbench.implementations.base import Output
+from fwpbench.implementations.base import Run as Run
 from fwpbench.implementations.reference import run as run_law
 from fwpbench.operators.attention_form import attention_form
 from fwpbench.operators.chunk_form import FORMS, chunk_form
@@ -25,8 +26,6 @@ from fwpbench.operators.inputs import Inputs, make_inputs
 from fwpbench.operators.problem import Problem
 from fwpbench.operators.state import State
 from fwpbench.operators.streams import stream
-
-Run = Callable[[Problem, Inputs], Output]
 
 #: Sizes of chunks that kernels have. One size alone judged honest kernels of another by luck: where
 #: a gradient cancels, sums in another order err five times as much (docs/yardstick.md).

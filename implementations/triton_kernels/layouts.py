@@ -70,12 +70,9 @@ MMA_SYNC = {
     ("sum", 0, "bf16", 64): Blocks(32, 64, 8, 255),
     ("sum", 0, "bf16", 128): Blocks(32, 32, 8, 255),
     ("decay", 0, "bf16", 64): Blocks(32, 32, 8, 255),
-    ("decay", 0, "bf16", 128): Blocks(16, 32, 8, 255),
     ("decay", 1, "bf16", 64): Blocks(16, 16, 8, 255),
-    ("decay", 1, "bf16", 128): Blocks(16, 16, 8, 255),
     ("decay", 1, "fp16", 64): Blocks(16, 16, 8, 255),
     ("delta", 0, "bf16", 64): Blocks(16, 32, 8, 255),
-    ("delta", 0, "bf16", 128): Blocks(16, 16, 8, 255),
     ("delta", 0, "fp16", 64): Blocks(16, 16, 4, 255),
     ("delta", 1, "bf16", 64): Blocks(16, 16, 8, 255),
 }
@@ -97,9 +94,17 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
         ("delta", 0, "fp32", 32): Blocks(16, 16, 8, 255),
     },
 }
-#: The widest map, and the widest φ of a family, whose state is kept in registers where there are
-#: kernels for a wider one.
-IN_REGISTERS = {80: (128, 64), 120: (128, 64)}
+#: Where products are those of a warp, the widest map, and the widest φ of a family, whose state is
+#: kept in registers, by rule and dtype; wider ones of these spilled in all that was tried there.
+IN_REGISTERS_OF_MMA_SYNC = {
+    **{("sum", dtype): (128, 64) for dtype in ("fp32", "bf16", "fp16")},
+    ("decay", "bf16"): (64, 64),
+    ("decay", "fp16"): (64, 32),
+    ("delta", "fp32"): (32, 16),
+    ("delta", "bf16"): (32, 16),
+    ("delta", "fp16"): (32, 32),
+}
+IN_REGISTERS = {80: IN_REGISTERS_OF_MMA_SYNC, 120: IN_REGISTERS_OF_MMA_SYNC}
 
 _asked_for: list[int] = []
 
@@ -125,6 +130,11 @@ def lay_out_for(arch: int) -> None:
 def like(arch: int) -> int:
     """The architecture whose layouts it takes."""
     return max((known for known in ELSEWHERE if known <= arch), default=min(ELSEWHERE))
+
+
+def in_registers(rule: str, dtype: str) -> tuple[int, int] | None:
+    """The widest map and the widest φ of a family here, where that is less than BLOCKS have."""
+    return IN_REGISTERS.get(like(arch()), {}).get((LIKE.get(rule, rule), dtype))
 
 
 def widths(rule: str, dtype: str) -> list[int]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fwpbench.implementations.triton_kernels.layouts import IN_REGISTERS, arch, blocks, like, widths
+import torch
+
+from fwpbench.implementations.triton_kernels.layouts import (
+    SM_90,
+    arch,
+    blocks,
+    in_registers,
+    like,
+    widths,
+)
 from fwpbench.operators.problem import Problem
 
 #: φ by name, as the kernels know them; of a family, which of it is said by its D.
@@ -62,6 +71,12 @@ WIDE_FAVOR: WideBlocks = {
     "bf16": ((64, 16, 64, 8), (16, 16, 32, 8)),
     "fp16": WIDE["fp16"],
 }
+#: Of all rules and maps, for GPUs whose products are not of four warps: larger ones spilled there.
+WIDE_ELSEWHERE: WideBlocks = {
+    "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
+    "bf16": ((64, 16, 32, 8), (32, 16, 32, 8)),
+    "fp16": ((32, 16, 32, 8), (32, 16, 16, 8)),
+}
 LARGEST_D = 1024
 LARGEST_K = LARGEST_V = 256
 
@@ -71,6 +86,8 @@ def largest_narrow(problem: Problem) -> int:
     have to go back."""
     p = problem
     widest = min(widths(p.rule, p.dtype))
+    if (here := in_registers(p.rule, p.dtype)) is not None:
+        widest = min(widest, here[p.phi not in MAPS])
     if p.phi in MAPS:
         return widest
     if p.dtype == "fp32":
@@ -81,14 +98,12 @@ def largest_narrow(problem: Problem) -> int:
 
 def is_wide(problem: Problem) -> bool:
     """Whether φ is done in tiles, its state in memory."""
-    largest = largest_narrow(problem)
-    if problem.rule == "sum":
-        of_map, of_family = IN_REGISTERS.get(like(arch()), (LARGEST_D, LARGEST_D))
-        largest = min(largest, of_map if problem.phi in MAPS else of_family)
-    return largest < problem.D
+    return largest_narrow(problem) < problem.D
 
 
 def wide_blocks(problem: Problem) -> WideBlocks:
+    if like(arch()) != SM_90:
+        return WIDE_ELSEWHERE
     if problem.rule == "sum":
         return WIDE_SUM
     return WIDE_FAVOR if problem.phi.startswith("favor") else WIDE
@@ -219,6 +234,12 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         COLUMNS=p.V,
     )
     return replace(found, **REPLACED[which]) if which in REPLACED else found
+
+
+def kept_dtype(problem: Problem) -> torch.dtype:
+    """Of the states that a backward pass reads: what its products round them to anyway. Those of
+    fp16 do too, but its range is left by sums of many tokens."""
+    return torch.bfloat16 if DOTS[problem.dtype] == "bf16" else torch.float32
 
 
 def _narrowest_K(problem: Problem, BD: int) -> int:
