@@ -7,7 +7,15 @@ from dataclasses import replace
 from fwpbench.harness.agreement import Agreement, check
 from fwpbench.harness.golden import Run, Truth
 from fwpbench.harness.laws import LAWS, Cannot, Laws, applicable, find_broken
+from fwpbench.implementations.base import Implementation
 from fwpbench.operators.problem import Problem
+
+
+def runs(implementation: Implementation, problem: Problem, device: str) -> dict[str, Run]:
+    """What is to be judged, by the name of its plan: first `run`, by the plan that it takes itself,
+    then the plans that it takes at other sizes. One nameless entry where it has no plans."""
+    plans = implementation.plans(problem, device)
+    return {**plans, next(iter(plans), ""): implementation.run}
 
 
 def judge(

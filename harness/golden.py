@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fwpbench.implementations.base import Output
+from fwpbench.implementations.base import Run as Run
 from fwpbench.implementations.reference import run as run_law
 from fwpbench.operators.attention_form import attention_form
 from fwpbench.operators.chunk_form import FORMS, chunk_form
@@ -27,8 +28,6 @@ from fwpbench.operators.problem import Problem
 from fwpbench.operators.rounding import rounded
 from fwpbench.operators.state import State
 from fwpbench.operators.streams import stream
-
-Run = Callable[[Problem, Inputs], Output]
 
 #: Sizes of chunks that kernels have. One size alone judged honest kernels of another by luck: where
 #: a gradient cancels, sums in another order err five times as much (docs/yardstick.md).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -21,6 +21,9 @@ class Output(NamedTuple):
     state: State | None
 
 
+Run = Callable[[Problem, Inputs], Output]
+
+
 class Unsupported(Exception):
     """What an implementation cannot do and only a launch shows. Its words are the reason."""
 
@@ -36,7 +39,7 @@ class Implementation:
     requires a gradient.
     """
 
-    run: Callable[[Problem, Inputs], Output]
+    run: Run
     summary: str
     missing: Callable[[], str | None] = lambda: None
     cannot: Callable[[Problem], str | None] = lambda problem: None
@@ -49,6 +52,10 @@ class Implementation:
     #: Whether its products round their operands to tf32 where dtype=tf32 asks for it. Who does not
     #: say so is not asked: what it computed would be float32 under another name.
     tf32: bool = False
+    #: By name, the plans that it takes for a problem's operator at one size or another, first the
+    #: one for this problem on this device: each computes a problem of few tokens by that plan, so
+    #: that the gate can judge what only a long one gets. {} where there is one way for all sizes.
+    plans: Callable[[Problem, str], Mapping[str, Run]] = lambda problem, device: {}
 
     def refuses(self, problem: Problem, device: str = "cpu") -> str | None:
         """Why it will not run this here, or None."""

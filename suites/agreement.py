@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from fwpbench.harness.gate import judge
+from fwpbench.harness.gate import judge, runs
 from fwpbench.harness.golden import Truths
 from fwpbench.harness.profiles import Profile
 from fwpbench.harness.records import Measurement
@@ -83,22 +83,30 @@ def _answered(
     def cannot(problem: Problem) -> str | None:
         return implementation.refuses(problem, kind)
 
-    agreement, laws = judge(implementation.run, case.problem, truth, kind, cannot)
+    judged = {
+        plan: judge(run, case.problem, truth, kind, cannot)
+        for plan, run in runs(implementation, case.problem, kind).items()
+    }
+    # One plan that is wrong is the case's result: at some size it is what a user gets.
+    plan = next((name for name, (found, _) in judged.items() if found.status != "ok"), "")
+    agreement, laws = judged[plan] if plan else next(iter(judged.values()))
     if named:
         agreement = explained(agreement, laws, case.problem, truth)
     else:
         agreement = located(agreement, laws, case.problem)
     metrics = {}
-    if agreement.worst_ratio is not None:
-        metrics["error ratio"] = Measurement(value=agreement.worst_ratio, unit="1")
+    ratios = {name: found.worst_ratio for name, (found, _) in judged.items()}
+    if (worst := max((r for r in ratios.values() if r is not None), default=None)) is not None:
+        metrics["error ratio"] = Measurement(value=worst, unit="1")
     discriminates = agreement.evidence or agreement.status != "ok"
     return Answer(
         agreement.status,
-        agreement.reason,
+        f"by the plan {plan}: {agreement.reason}" if plan else agreement.reason,
         metrics,
         tags=() if discriminates else ("non-discriminating",),
         detail={"tensors": agreement.as_json()}
-        | ({} if laws is None else {"laws": laws.as_json()}),
+        | ({} if laws is None else {"laws": laws.as_json()})
+        | ({"plans": ratios} if len(ratios) > 1 else {}),
     )
 
 

@@ -19,7 +19,7 @@ from fwpbench.harness.compilations import compilations
 from fwpbench.harness.device import Device
 from fwpbench.harness.domains import Cache, Domain, default_domain
 from fwpbench.harness.energy import counter_of, measure, pause
-from fwpbench.harness.gate import judge_with_laws
+from fwpbench.harness.gate import judge_with_laws, runs
 from fwpbench.harness.golden import (
     Tensors,
     Truth,
@@ -69,25 +69,31 @@ truths = Truths()
 
 
 def wrong(problem: Problem, implementation: Implementation, setting: Setting) -> Answer | None:
-    """Why this must not be timed, or None. Judged once an operator, dtype, size and direction."""
+    """Why this must not be timed, or None. Judged once an operator, dtype, size and direction, by
+    the plan that is timed."""
     gate = problem.replace(
         B=1, H=min(problem.H, 2), T=min(problem.T, GATE_TOKENS), inputs="realistic"
     )
-    return _gated(gate, implementation, setting.device.kind, setting.seed)
+    kind = setting.device.kind
+    timed = next(iter(runs(implementation, problem, kind)))
+    return _gated(gate, implementation, timed, kind, setting.seed)
 
 
 @functools.cache
 def _gated(
-    problem: Problem, implementation: Implementation, device: str, seed: int
+    problem: Problem, implementation: Implementation, plan: str, device: str, seed: int
 ) -> Answer | None:
     def cannot(problem: Problem) -> str | None:
         return implementation.refuses(problem, device)
 
     truth = truths(problem, seed)
-    agreement, _ = judge_with_laws(implementation.run, problem, truth, device, cannot)
+    run = runs(implementation, problem, device)[plan]
+    agreement, _ = judge_with_laws(run, problem, truth, device, cannot)
     if agreement.status == "ok":
         return None
     detail = {"gate": str(problem), "tensors": agreement.as_json()}
+    if plan:
+        detail["plan"] = plan
     return Answer(agreement.status, f"not timed: {agreement.reason}", detail=detail)
 
 

@@ -31,7 +31,7 @@ from fwpbench.implementations.triton_kernels.backward import (
 )
 from fwpbench.implementations.triton_kernels.forward import fwp_chunk_forward
 from fwpbench.implementations.triton_kernels.layouts import lay_out_for
-from fwpbench.implementations.triton_kernels.plan import Plan, is_wide, plan
+from fwpbench.implementations.triton_kernels.plan import Plan, is_wide, kept_dtype, plan
 from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_recurrent_backward
 from fwpbench.implementations.triton_kernels.recurrent_forward import fwp_recurrent_forward
 from fwpbench.implementations.triton_kernels.recurrent_plan import (
@@ -131,10 +131,12 @@ def argument(name: str, problem: Problem, tiles: int) -> Any:
     part = 1 << 20
     # C: in the recurrent kernels, the tokens between two kept states.
     sizes = {"T": problem.tokens, "H": problem.H, "L": problem.tokens, "C": 32}
-    parts = ("part", "part_alpha", "part_gate", "part_z", "part_dz")
+    parts = ("part", "part_alpha", "part_gate", "part_z", "part_dz", "part_kept")
     sizes |= dict.fromkeys(parts, part)
     if name in sizes:
         return sizes[name]
+    if name == "S_kept" and problem.rule != "sum":
+        return MockTensor(kept_dtype(problem))
     in_parts = name in ("dq", "dk") and tiles > 1
     recurrent = is_recurrent(problem) or is_unordered(problem)
     if not recurrent and is_wide(problem) and problem.operator.update_rule.corrects:

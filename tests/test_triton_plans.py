@@ -12,13 +12,25 @@ from pathlib import Path
 import pytest
 
 from fwpbench.harness.agreement import check
+from fwpbench.harness.device import CpuDevice
 from fwpbench.harness.gate import judge
 from fwpbench.harness.golden import Truths
+from fwpbench.harness.profiles import PROFILES
+from fwpbench.harness.suite import Case, Setting
 from fwpbench.implementations import IMPLEMENTATIONS
-from fwpbench.implementations.triton_kernels.choice import SEGMENT, chosen_plan, described
+from fwpbench.implementations.triton_kernels.choice import (
+    SEGMENT,
+    chosen_plan,
+    described,
+    for_few_tokens,
+    plans,
+)
 from fwpbench.implementations.triton_kernels.layouts import BLOCKS
+from fwpbench.implementations.triton_kernels.plan import plan
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
+from fwpbench.suites import timed
+from fwpbench.suites.agreement import answer
 from tests.tables import problem_of
 
 TRITON = IMPLEMENTATIONS["triton"]
@@ -181,6 +193,90 @@ def test_the_gate_with_its_laws(plan, operator):
     assert agreement.status == "ok", agreement.reason
     assert laws is not None
     assert not laws.broken
+
+
+# The gate judges what only a long problem gets
+
+
+@pytest.mark.parametrize(
+    ("problem", "names"),
+    [
+        (sized("delta", T=37), ["fused", "prepared", "segmented"]),
+        (sized("delta", T=65536, H=2), ["segmented", "fused", "prepared"]),
+        (sized("decay", B=8, T=4096), ["fused", "segmented"]),
+        (sized("sum", K=256, V=256, dtype="fp32"), ["wide"]),
+        (sized("delta", direction="decode", state="in+out"), ["recurrent"]),
+    ],
+    ids=str,
+)
+def test_every_plan_that_its_operator_may_get_is_judged(problem, names):
+    assert plans(problem) == names == list(TRITON.plans(problem, "cpu"))
+
+
+@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("rule", ["sum", "decay", "delta"])
+def test_few_tokens_have_several_segments_of_whole_chunks(rule, dtype, direction):
+    problem = sized(rule, T=131, K=32, dtype=dtype, direction=direction)
+    tokens = int(for_few_tokens("segmented", problem).removeprefix("segmented-"))
+    assert tokens <= 64
+    for keeps, backward in ((False, False), (True, False), (False, True)):
+        assert tokens % plan(problem, keeps=keeps, backward=backward).C == 0
+    assert for_few_tokens("prepared", problem) == "prepared"
+
+
+def forgetful(p, v, added, begin, *rest, **named) -> None:
+    """A scan whose states end with it: every segment begins from nothing."""
+    from fwpbench.implementations.triton_kernels.scan import scan
+
+    scan(p, v, added, begin, *rest, **named)
+    begin.zero_()
+
+
+@pytest.fixture
+def segments_forget(monkeypatch):
+    """Tells when they begin to."""
+
+    def begin() -> None:
+        monkeypatch.setattr("fwpbench.implementations.triton_kernels.segmented.scan", forgetful)
+        timed._gated.cache_clear()
+
+    monkeypatch.setattr(timed, "GATE_TOKENS", 37)
+    timed._gated.cache_clear()
+    yield begin
+    timed._gated.cache_clear()
+
+
+CPU = Setting(CpuDevice(), PROFILES["quick"], 0)
+
+
+@interpreted
+@pytest.mark.parametrize("operator", [OPERATORS[1], OPERATORS[6]], ids=str)
+def test_segments_that_forget_are_not_timed(operator, segments_forget):
+    problem = small(operator)
+    long = problem.replace(T=65536)
+    assert chosen_plan(long).startswith("segmented")
+    assert not chosen_plan(problem).startswith("segmented")
+    assert timed.wrong(long, TRITON, CPU) is None
+    segments_forget()
+    why = timed.wrong(long, TRITON, CPU)
+    assert why is not None
+    assert why.status == "incorrect"
+    assert why.detail["plan"] == "segmented"
+
+
+@interpreted
+def test_segments_that_forget_do_not_agree(segments_forget):
+    """Though no problem of the agreement suite is long enough to get any."""
+    case = Case(small(OPERATORS[1], direction="forward"))
+    honest = answer(case, TRITON, CPU)
+    assert honest.status == "ok"
+    assert list(honest.detail["plans"]) == ["fused", "segmented"]
+    segments_forget()
+    wrong = answer(case, TRITON, CPU)
+    assert wrong.status == "incorrect"
+    assert wrong.reason.startswith("by the plan segmented: ")
+    assert wrong.metrics["error ratio"].value > 1
 
 
 # Compiled

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
-from fwpbench.implementations.base import Implementation, Output
+from fwpbench.implementations.base import Implementation, Output, Run
 from fwpbench.implementations.triton_kernels.plan import TUNED, as_laid_out
 from fwpbench.implementations.triton_kernels.refusal import cannot
 from fwpbench.operators.inputs import Inputs
@@ -38,19 +38,25 @@ def missing() -> str | None:
     return None
 
 
-def run(problem: Problem, inputs: Inputs) -> Output:
+def run(problem: Problem, inputs: Inputs, plan: str | None = None) -> Output:
     # Here, because whoever only asks what it cannot do may have no Triton.
     from fwpbench.implementations.triton_kernels.operator import run
 
     if TUNED and problem in TUNED:
         as_laid_out(problem)
-    return run(problem, inputs)
+    return run(problem, inputs, plan)
 
 
 def chosen(problem: Problem, device: str) -> str:
     from fwpbench.implementations.triton_kernels.choice import described, multiprocessors
 
     return described(problem, multiprocessors(device))
+
+
+def plans(problem: Problem, device: str) -> dict[str, Run]:
+    from fwpbench.implementations.triton_kernels.choice import by_plan
+
+    return by_plan(run, problem, device)
 
 
 IMPLEMENTATION = Implementation(
@@ -62,4 +68,5 @@ IMPLEMENTATION = Implementation(
     kernels="^fwp_",
     chosen=chosen,
     tf32=True,
+    plans=plans,
 )

@@ -10,6 +10,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from fwpbench.implementations.base import Output, Run
 from fwpbench.implementations.triton_kernels.plan import Plan, is_wide, plan
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent, recurrent_plan
 from fwpbench.implementations.triton_kernels.unordered_plan import (
@@ -62,6 +65,38 @@ def chosen_plan(problem: Problem, multiprocessors: int = MULTIPROCESSORS) -> str
     if forward.CORRECTS and idle and T >= FEWEST_CHUNKS * forward.C:
         return "prepared"
     return "fused"
+
+
+def plans(problem: Problem, multiprocessors: int = MULTIPROCESSORS) -> list[str]:
+    """Every plan that is chosen for its operator, K, V, dtype and direction at some B, T and H:
+    first the one for this problem. Segments go by that name at every length."""
+    chosen = _name(chosen_plan(problem, multiprocessors))
+    if chosen in ("unordered", "recurrent", "wide"):
+        return [chosen]  # at every size
+    many, long = multiprocessors, multiprocessors * SEGMENT
+    at = [problem.replace(B=B, T=T, H=1) for B, T in ((many, SEGMENT), (1, SEGMENT), (1, long))]
+    return list(dict.fromkeys([chosen, *(_name(chosen_plan(p, multiprocessors)) for p in at)]))
+
+
+def _name(plan: str) -> str:
+    return plan.partition("-")[0]
+
+
+def for_few_tokens(name: str, problem: Problem) -> str:
+    """The plan of that name whose segments, if it has any, are as short as the chunks allow."""
+    if name != "segmented":
+        return name
+    laid_out = [plan(problem), plan(problem, keeps=True), plan(problem, backward=True)]
+    return f"segmented-{max(p.C for p in laid_out)}"
+
+
+def by_plan(run: Callable[..., Output], problem: Problem, device: str) -> dict[str, Run]:
+    """`run(problem, inputs, plan)` by each of the plans, for problems of few tokens."""
+
+    def by(name: str) -> Run:
+        return lambda problem, inputs: run(problem, inputs, for_few_tokens(name, problem))
+
+    return {name: by(name) for name in plans(problem, multiprocessors(device))}
 
 
 def _multiple(size: int, of: int) -> int:

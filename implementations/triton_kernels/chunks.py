@@ -14,7 +14,7 @@ from fwpbench.implementations.triton_kernels.backward import (
 )
 from fwpbench.implementations.triton_kernels.forward import fwp_chunk_forward
 from fwpbench.implementations.triton_kernels.launch import launch
-from fwpbench.implementations.triton_kernels.plan import Plan, plan
+from fwpbench.implementations.triton_kernels.plan import Plan, kept_dtype, plan
 from fwpbench.implementations.triton_kernels.reverse_sweep import (
     fwp_chunk_backward_kv,
     fwp_chunk_backward_q,
@@ -30,11 +30,12 @@ def shapes(problem: Problem, keeps: bool) -> Shapes:
     the state and A at every chunk."""
     p, B, T, H = plan(problem, keeps=keeps), problem.B, problem.T, problem.H
     found: Shapes = {"o": ((B, T, H, p.V), problem.torch_dtype)}
+    if p.KEEPS:
+        found["S_kept"] = (B, H, -(-T // p.C), p.D, p.V), kept_dtype(problem)
     numbers: dict[str, tuple[bool, tuple[int, ...]]] = {
         "S": (p.STATE_OUT, (B, H, p.D, p.V)),
         "z": (p.STATE_OUT and p.DIVIDES, (B, H, p.D)),
         "y": (p.DIVIDES, (B, T, H)),
-        "S_kept": (p.KEEPS, (B, H, -(-T // p.C), p.D, p.V)),
         "z_kept": (p.KEEPS and p.DIVIDES, (B, H, -(-T // p.C), p.D)),
         "A_kept": (p.KEEPS and p.CORRECTS, (B, T, H, p.C)),
     }

@@ -70,7 +70,7 @@ def fwp_chunk_forward(
         in_v = live[:, None] & (e < V)[None, :]
         if KEEPS:
             at = bh * chunks + t // C
-            tl.store(S_kept + at * D * V + at_S, S, mask=in_S)
+            tl.store(S_kept + at * D * V + at_S, cast(S, S_kept.dtype.element_ty), mask=in_S)
             if DIVIDES:
                 tl.store(z_kept + at * D + d, z, mask=in_z)
         P = features(k, rows, live, projection, K, D, BK, BD, MAP, SCALE)

@@ -76,15 +76,12 @@ MMA_SYNC = {
     ("sum", 0, "bf16", 64): Blocks(32, 64, 8, 255),
     ("sum", 0, "bf16", 128): Blocks(32, 32, 8, 255),
     ("decay", 0, "bf16", 64): Blocks(32, 32, 8, 255),
-    ("decay", 0, "bf16", 128): Blocks(16, 32, 8, 255),
     ("decay", 1, "bf16", 64): Blocks(16, 16, 8, 255),
-    ("decay", 1, "bf16", 128): Blocks(16, 16, 8, 255),
     ("decay", 1, "fp16", 64): Blocks(16, 16, 8, 255),
     ("decay", 1, "tf32", 32): Blocks(16, 16, 8, 255),
     ("decay", 1, "tf32", 64): Blocks(16, 16, 8, 255),
     ("delta", 0, "tf32", 64): Blocks(16, 16, 8, 255),
     ("delta", 0, "bf16", 64): Blocks(16, 32, 8, 255),
-    ("delta", 0, "bf16", 128): Blocks(16, 16, 8, 255),
     ("delta", 0, "fp16", 64): Blocks(16, 16, 4, 255),
     ("delta", 1, "bf16", 64): Blocks(16, 16, 8, 255),
 }
@@ -107,11 +104,21 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
         ("delta", 0, "fp32", 32): Blocks(16, 16, 8, 255),
     },
 }
-#: The widest map, and the widest φ of a family, whose state is kept in registers where there are
-#: kernels for a wider one.
-IN_REGISTERS = {80: (128, 64), 120: (128, 64)}
-#: The widest φ of a rule in a dtype, where that is less than in its layouts for sm_90.
-NARROWER = {80: {("delta", "tf32"): 32}, 120: {("delta", "tf32"): 32, ("decay", "tf32"): 32}}
+#: Where products are those of a warp, the widest map, and the widest φ of a family, whose state is
+#: kept in registers, by rule and dtype; wider ones of these spilled in all that was tried there.
+IN_REGISTERS_OF_MMA_SYNC = {
+    **{("sum", dtype): (128, 64) for dtype in ("fp32", "tf32", "bf16", "fp16")},
+    ("decay", "bf16"): (64, 64),
+    ("decay", "fp16"): (64, 32),
+    ("delta", "fp32"): (32, 16),
+    ("delta", "bf16"): (32, 16),
+    ("delta", "fp16"): (32, 32),
+    ("delta", "tf32"): (32, 32),
+}
+IN_REGISTERS = {
+    80: IN_REGISTERS_OF_MMA_SYNC,
+    120: {**IN_REGISTERS_OF_MMA_SYNC, ("decay", "tf32"): (32, 32)},
+}
 
 _asked_for: list[int] = []
 
@@ -139,11 +146,14 @@ def like(arch: int) -> int:
     return max((known for known in ELSEWHERE if known <= arch), default=min(ELSEWHERE))
 
 
+def in_registers(rule: str, dtype: str) -> tuple[int, int] | None:
+    """The widest map and the widest φ of a family here, where that is less than BLOCKS have."""
+    return IN_REGISTERS.get(like(arch()), {}).get((LIKE.get(rule, rule), dtype))
+
+
 def widths(rule: str, dtype: str) -> list[int]:
     """The widest φ forward and backward."""
-    rule = LIKE.get(rule, rule)
-    here = NARROWER.get(like(arch()), {}).get((rule, dtype))
-    return [here or max(by_dtype[dtype]) for by_dtype in BLOCKS[rule]]
+    return [max(by_dtype[dtype]) for by_dtype in BLOCKS[LIKE.get(rule, rule)]]
 
 
 def blocks(rule: str, dtype: str, BD: int, *, backward: bool) -> Blocks:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from fwpbench.implementations._kernel_terms import MAPS, NORMS, kind, query_map
-from fwpbench.implementations.triton_kernels.layouts import IN_REGISTERS, arch, blocks, like, widths
+from fwpbench.implementations.triton_kernels.layouts import (
+    SM_90,
+    arch,
+    blocks,
+    in_registers,
+    like,
+    widths,
+)
 from fwpbench.operators.problem import Problem
 
 #: What a rule does: decays by α, is gated by β (α = 1 − β), corrects what it finds.
@@ -56,6 +65,13 @@ WIDE_FAVOR: WideBlocks = {
     "bf16": ((64, 16, 64, 8), (16, 16, 32, 8)),
     "fp16": ((64, 16, 32, 8), (16, 16, 32, 8)),
 }
+#: Of all rules and maps, for GPUs whose products are not of four warps: larger ones spilled there.
+WIDE_ELSEWHERE: WideBlocks = {
+    "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
+    "tf32": ((32, 16, 32, 8), (32, 16, 16, 8)),
+    "bf16": ((64, 16, 32, 8), (32, 16, 32, 8)),
+    "fp16": ((32, 16, 32, 8), (32, 16, 16, 8)),
+}
 LARGEST_D = 1024
 LARGEST_K = LARGEST_V = 256
 
@@ -65,6 +81,8 @@ def largest_narrow(problem: Problem) -> int:
     have to go back."""
     p = problem
     widest = min(widths(p.rule, p.dtype))
+    if (here := in_registers(p.rule, p.dtype)) is not None:
+        widest = min(widest, here[p.phi not in MAPS])
     if p.phi in MAPS:
         return widest
     family = kind(p.phi).removesuffix("-published")
@@ -73,14 +91,12 @@ def largest_narrow(problem: Problem) -> int:
 
 def is_wide(problem: Problem) -> bool:
     """Whether φ is done in tiles, its state in memory."""
-    largest = largest_narrow(problem)
-    if problem.rule == "sum":
-        of_map, of_family = IN_REGISTERS.get(like(arch()), (LARGEST_D, LARGEST_D))
-        largest = min(largest, of_map if problem.phi in MAPS else of_family)
-    return largest < problem.D
+    return largest_narrow(problem) < problem.D
 
 
 def wide_blocks(problem: Problem) -> WideBlocks:
+    if like(arch()) != SM_90:
+        return WIDE_ELSEWHERE
     if problem.rule == "sum":
         return WIDE_SUM
     return WIDE_FAVOR if problem.phi.startswith("favor") else WIDE
@@ -200,6 +216,12 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         COLUMNS=p.V,
     )
     return replace(found, **REPLACED[which]) if which in REPLACED else found
+
+
+def kept_dtype(problem: Problem) -> torch.dtype:
+    """Of the states that a backward pass reads: what its products round them to anyway. Those of
+    fp16 do too, but its range is left by sums of many tokens."""
+    return torch.bfloat16 if DOTS[problem.dtype] == "bf16" else torch.float32
 
 
 def _narrowest_K(problem: Problem, BD: int) -> int:

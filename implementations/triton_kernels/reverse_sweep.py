@@ -58,7 +58,8 @@ def fwp_chunk_backward_q(
     at_v = rows[:, None] * V + e[None, :]
     in_v = live[:, None] & (e < V)[None, :]
     in_S = (d < D)[:, None] & (e < V)[None, :]
-    S = tl.load(S_kept + at * D * V + d[:, None] * V + e[None, :], mask=in_S, other=0.0)
+    at_S = d[:, None] * V + e[None, :]
+    S = tl.load(S_kept + at * D * V + at_S, mask=in_S, other=0.0).to(tl.float32)
     z = tl.zeros((BD,), tl.float32)
     if DIVIDES:
         z = tl.load(z_kept + at * D + d, mask=d < D, other=0.0)
@@ -140,7 +141,7 @@ def fwp_chunk_backward_kv(
         at_v = rows[:, None] * V + e[None, :]
         in_v = live[:, None] & (e < V)[None, :]
         at = bh * ((T + C - 1) // C) + t // C
-        S = tl.load(S_kept + at * D * V + at_S, mask=in_S, other=0.0)
+        S = tl.load(S_kept + at * D * V + at_S, mask=in_S, other=0.0).to(tl.float32)
         z = tl.zeros((BD,), tl.float32)
         if DIVIDES:
             z = tl.load(z_kept + at * D + d, mask=d < D, other=0.0)

@@ -19,13 +19,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 
 from fwpbench.implementations.base import Implementation, Output, Unsupported
 from fwpbench.implementations.triton_kernels import missing as missing_for_all
+from fwpbench.implementations.triton_kernels.choice import by_plan
 from fwpbench.implementations.triton_kernels.fit import sizes, smaller
 from fwpbench.implementations.triton_kernels.plan import (
     REPLACED,
@@ -165,7 +166,7 @@ def missing() -> str | None:
     return None
 
 
-def run(problem: Problem, inputs: Inputs) -> Output:
+def run(problem: Problem, inputs: Inputs, plan: str | None = None) -> Output:
     # Here, because whoever only asks what it cannot do may have no Triton.
     from fwpbench.implementations.triton_kernels.operator import run
 
@@ -174,7 +175,7 @@ def run(problem: Problem, inputs: Inputs) -> Output:
         as_laid_out(problem)
         TUNED.add(problem)
         REPLACED.update({which: found[name] for name, which in directions(problem).items()})
-    return run(problem, inputs)
+    return run(problem, inputs, plan)
 
 
 IMPLEMENTATION = Implementation(
@@ -185,6 +186,7 @@ IMPLEMENTATION = Implementation(
     devices=("cuda",),
     kernels="^fwp_",
     tf32=True,
+    plans=partial(by_plan, run),
 )
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
 from fwpbench.implementations.triton_kernels.launch import launch
-from fwpbench.implementations.triton_kernels.plan import Plan, plan
+from fwpbench.implementations.triton_kernels.plan import Plan, kept_dtype, plan
 from fwpbench.implementations.triton_kernels.wide_backward import (
     fwp_wide_backward_found,
     fwp_wide_backward_kv,
@@ -21,15 +21,16 @@ def shapes(problem: Problem, keeps: bool) -> Shapes:
     """o, S and z; then the divisor y and, for a backward pass of a rule that decays or corrects,
     the states between chunks, and what was corrected."""
     p, B, T, H = plan(problem, keeps=keeps), problem.B, problem.T, problem.H
-    slots = -(-T // p.C) + 1
+    chunks = -(-T // p.C)
     corrected = p.KEEPS and p.CORRECTS
     found: Shapes = {"o": ((B, T, H, p.V), problem.torch_dtype)}
+    if p.KEEPS:
+        found["S_kept"] = (B, H, chunks, p.D, p.V), kept_dtype(problem)
     numbers: dict[str, tuple[bool, tuple[int, ...]]] = {
         "S": (p.STATE_OUT, (B, H, p.D, p.V)),
         "z": (p.STATE_OUT and p.DIVIDES, (B, H, p.D)),
         "y": (p.DIVIDES, (B, T, H)),
-        "S_kept": (p.KEEPS, (B, H, slots, p.D, p.V)),
-        "z_kept": (p.KEEPS and p.DIVIDES, (p.tiles, B, H, slots, p.D)),
+        "z_kept": (p.KEEPS and p.DIVIDES, (p.tiles, B, H, chunks, p.D)),
         "A_kept": (corrected, (B, T, H, p.C)),
         "E_kept": (corrected, (B, T, H, p.V)),
         "r_kept": (corrected and p.DIVIDES, (B, T, H)),
@@ -40,21 +41,18 @@ def shapes(problem: Problem, keeps: bool) -> Shapes:
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
     q, k, v, alpha, beta, projection, S, z, _ = given
     p, T, H = plan(problem, keeps="S_kept" in out), problem.T, problem.H
-    if p.KEEPS:
-        states, normalizers = out["S_kept"], out.get("z_kept")
-    else:
-        states, normalizers = _room(p, v, out.get("S"))
+    states, normalizers = _room(p, v, out.get("S"))
+    kept = out.get("z_kept")
     _begin(states, 2, S)
     _begin(normalizers, 3, z)
     launch(
         fwp_wide_forward, p, v,
         q, k, v, alpha, beta, projection, states, normalizers, out["o"],
-        *map(out.get, ("y", "A_kept", "E_kept", "r_kept")), T, H, _part(normalizers),
+        *map(out.get, ("y", "S_kept", "z_kept", "A_kept", "E_kept", "r_kept")), T, H,
+        _part(normalizers), _part(kept),
     )  # fmt: skip
-    if "S" in out and p.KEEPS:
-        out["S"].copy_(states[:, :, -1])
     if "z" in out and normalizers is not None:
-        out["z"].copy_(normalizers[0, :, :, -1])
+        out["z"].copy_(normalizers[0, :, :, 0])
 
 
 def backward(
@@ -74,7 +72,7 @@ def backward(
         _begin(states, 2, S)
         _begin(normalizers, 3, z)
     else:
-        chunks = states.shape[2] - 1
+        chunks = states.shape[2]
     dS, dz = _room(p, v)
     _begin(dS, 2, dS_out)
     _begin(dz, 3, None)

@@ -42,7 +42,7 @@ from fwpbench.implementations.triton_kernels.state_tiles import read_tile, write
 
 @triton.jit
 def fwp_wide_backward_kv(
-    q, k, v, alpha, beta, projection, S, z, o, y, A_kept, E_kept, r_kept, do, dS, dz,
+    q, k, v, alpha, beta, projection, S_kept, z, o, y, A_kept, E_kept, r_kept, do, dS, dz,
     dk, dv, dalpha, dbeta, T, H, part, part_gate, part_z, part_dz,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
@@ -65,7 +65,7 @@ def fwp_wide_backward_kv(
     chunks = (T + C - 1) // C
     for n in tl.range(0, chunks, disable_licm=True):
         t = (chunks - 1 - n) * C
-        slot = bh * (chunks + 1) + chunks - 1 - n
+        slot = bh * chunks + chunks - 1 - n
         live = t + c < T
         rows = (bh // H * T + t + c) * H + bh % H
         at_v = rows[:, None] * V + e[None, :]
@@ -102,7 +102,7 @@ def fwp_wide_backward_kv(
                 dz_d = tl.load(dz + d, mask=d < D, other=0.0)
                 dones += tl.sum(P * dz_d[None, :], 1)
             if DECAYS or GATED:
-                dacross += tl.sum(read_tile(S + slot * D * V, d, e, D, V) * dS_d)
+                dacross += tl.sum(read_tile(S_kept + slot * D * V, d, e, D, V) * dS_d)
                 if DIVIDES:
                     z_d = tl.load(z + slot * D + d, mask=d < D, other=0.0)
                     dacross += tl.sum(z_d * dz_d)
@@ -184,14 +184,14 @@ def fwp_wide_backward_kv(
 
 @triton.jit
 def fwp_wide_backward_q(
-    q, k, v, alpha, beta, projection, S, z, o, y, E_kept, do, dq, dgate,
+    q, k, v, alpha, beta, projection, S_kept, z, o, y, E_kept, do, dq, dgate,
     T, H, part, part_gate, part_z,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
     MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
     DECAYS: tl.constexpr, GATED: tl.constexpr, CORRECTS: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """S, z: the states kept; of the rule sum the one before, and in its place those after."""
+    """S_kept, z: the states kept; of the rule sum the one before, and in its place those after."""
     at, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
     c, e = tl.arange(0, C), tile * BV + tl.arange(0, BV)
     dq += tile.to(tl.int64) * part
@@ -199,11 +199,11 @@ def fwp_wide_backward_q(
         z += tile.to(tl.int64) * part_z
     if DECAYS or GATED:
         dgate += tile.to(tl.int64) * part_gate
-    bh, slot, begin, end = at, at, 0, T
+    bh, begin, end = at, 0, T
     if DECAYS or GATED or CORRECTS:
         chunks = (T + C - 1) // C
         bh, begin = at // chunks, (at % chunks).to(tl.int32) * C
-        slot, end = at + bh, begin + C
+        end = begin + C
     for t in tl.range(begin, end, C, disable_licm=True):
         live = t + c < T
         rows = (bh // H * T + t + c) * H + bh % H
@@ -212,15 +212,15 @@ def fwp_wide_backward_q(
         ones, U = written(v, beta, E_kept, rows, at_v, live, in_v, GATED, CORRECTS)
         dN, dy = output_gradient(o, y, do, rows, at_v, live, in_v, DIVIDES)
         own_gradient(
-            q, k, alpha, beta, projection, ones, U, dN, dy, S + slot * D * V, z, slot * D,
-            dq, dgate, rows, live, t, e, T, H,
+            q, k, alpha, beta, projection, ones, U, dN, dy, S_kept + at * D * V, z,
+            at * D, dq, dgate, rows, live, t, e, T, H,
             K, V, D, BK, BD, C, QUERY_MAP, MAP, SCALE, DIVIDES, DECAYS, GATED, CORRECTS, False, DOT,
         )  # fmt: skip
 
 
 @triton.jit
 def fwp_wide_backward_found(
-    k, v, alpha, beta, projection, S, z, E_kept, r_kept, dv, dk, dgate,
+    k, v, alpha, beta, projection, S_kept, z, E_kept, r_kept, dv, dk, dgate,
     T, H, part, part_gate, part_z,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
@@ -237,7 +237,6 @@ def fwp_wide_backward_found(
         dgate += tile.to(tl.int64) * part_gate
     chunks = (T + C - 1) // C
     bh, t = at // chunks, (at % chunks).to(tl.int32) * C
-    slot = at + bh
     live = t + c < T
     rows = (bh // H * T + t + c) * H + bh % H
     at_v = rows[:, None] * V + e[None, :]
@@ -246,8 +245,8 @@ def fwp_wide_backward_found(
     dV = tl.load(dv + at_v, mask=in_v, other=0.0)
     dF, dmet = found_gradient(dV, v, E_kept, r_kept, rows, at_v, live, in_v, DIVIDES)
     own_gradient(
-        k, k, alpha, beta, projection, ones, U, dF, dmet, S + slot * D * V, z, slot * D,
-        dk, dgate, rows, live, t, e, T, H,
+        k, k, alpha, beta, projection, ones, U, dF, dmet, S_kept + at * D * V, z,
+        at * D, dk, dgate, rows, live, t, e, T, H,
         K, V, D, BK, BD, C, MAP, MAP, SCALE, DIVIDES, DECAYS, False, True, True, DOT,
     )  # fmt: skip
 

@@ -21,26 +21,25 @@ from fwpbench.implementations.triton_kernels.state_tiles import read_tile, write
 
 @triton.jit
 def fwp_wide_forward(
-    q, k, v, alpha, beta, projection, S, z, o, y, A_kept, E_kept, r_kept, T, H, part_z,
+    q, k, v, alpha, beta, projection, S, z, o, y, S_kept, z_kept, A_kept, E_kept, r_kept, T, H,
+    part_z, part_kept,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
     MAP: tl.constexpr, QUERY_MAP: tl.constexpr, SCALE: tl.constexpr, DIVIDES: tl.constexpr,
     DECAYS: tl.constexpr, GATED: tl.constexpr, CORRECTS: tl.constexpr, KEEPS: tl.constexpr,
     DOT: tl.constexpr, SOLVE: tl.constexpr,
 ):  # fmt: skip
-    """S, z: the state before, and in its place the state after; or, where the kernel KEEPS, a slot
-    for the state before each chunk and one for that after the last. z once per tile of columns.
-    """
+    """S, z: the state before, and in its place the state after; z once per tile of columns. Where
+    the kernel KEEPS, the state before each chunk besides, in as many bits as products take."""
     bh, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
     c, e = tl.arange(0, C), tile * BV + tl.arange(0, BV)
     chunks = (T + C - 1) // C
     if DIVIDES:
         z += tile.to(tl.int64) * part_z
-    for t in tl.range(0, T, C, disable_licm=True):
-        slot, after = bh, bh
         if KEEPS:
-            slot = bh * (chunks + 1) + t // C
-            after = slot + 1
+            z_kept += tile.to(tl.int64) * part_kept
+    for t in tl.range(0, T, C, disable_licm=True):
+        at = bh * chunks + t // C
         live = t + c < T
         rows = (bh // H * T + t + c) * H + bh % H
         at_v = rows[:, None] * V + e[None, :]
@@ -53,10 +52,10 @@ def fwp_wide_forward(
             for first in tl.range(0, D, BD, disable_licm=True):
                 d = first + tl.arange(0, BD)
                 P = feature_tile(k, rows, live, d, k_off, k_s, projection, K, D, BK, BD, MAP, SCALE)
-                found += product(P, read_tile(S + slot * D * V, d, e, D, V), DOT)
+                found += product(P, read_tile(S + bh * D * V, d, e, D, V), DOT)
                 gram += product(P, tl.trans(P), DOT)
                 if DIVIDES:
-                    z_d = tl.load(z + slot * D + d, mask=d < D, other=0.0)
+                    z_d = tl.load(z + bh * D + d, mask=d < D, other=0.0)
                     met += tl.sum(P * (z_d[None, :] + tl.cumsum(P, 0) - P), 1)
         U = tl.load(v + at_v, mask=in_v, other=0.0).to(tl.float32)
         if DECAYS or GATED:
@@ -94,7 +93,9 @@ def fwp_wide_forward(
                 q, rows, live, d, q_off, q_s, projection, K, D, BK, BD, QUERY_MAP, SCALE
             )
             P = feature_tile(k, rows, live, d, k_off, k_s, projection, K, D, BK, BD, MAP, SCALE)
-            S_d = read_tile(S + slot * D * V, d, e, D, V)
+            S_d = read_tile(S + bh * D * V, d, e, D, V)
+            if KEEPS:
+                write_tile(S_kept + at * D * V, S_d, d, e, D, V)
             scores += product(Q, tl.trans(P), DOT)
             read += product(Q, S_d, DOT)
             if DECAYS or GATED:
@@ -102,16 +103,18 @@ def fwp_wide_forward(
             S_d += product(tl.trans(P), U, DOT)
             z_d = tl.zeros((BD,), tl.float32)
             if DIVIDES:
-                z_d = tl.load(z + slot * D + d, mask=d < D, other=0.0)
+                z_d = tl.load(z + bh * D + d, mask=d < D, other=0.0)
+                if KEEPS:
+                    tl.store(z_kept + at * D + d, z_d, mask=d < D)
                 seen += tl.sum(Q * z_d[None, :], 1)
                 if GATED:
                     P = b[:, None] * P
                 if DECAYS or GATED:
                     z_d = across * z_d
             tl.debug_barrier()
-            write_tile(S + after * D * V, S_d, d, e, D, V)
+            write_tile(S + bh * D * V, S_d, d, e, D, V)
             if DIVIDES:
-                tl.store(z + after * D + d, z_d + tl.sum(P, 0), mask=d < D)
+                tl.store(z + bh * D + d, z_d + tl.sum(P, 0), mask=d < D)
         scores = tl.where(c[:, None] >= c[None, :], scores, 0.0)
         if DECAYS or GATED:
             scores, read = scores * gamma, since[:, None] * read
