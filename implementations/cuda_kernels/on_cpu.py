@@ -35,13 +35,18 @@ def _digest_of_sources() -> str:
 
 
 @lru_cache(maxsize=4096)
-def function(kernel: str, text: str) -> Any:
-    """`launch(grid, threads, bytes, arguments)` of the kernel in `text`."""
+def library(text: str) -> Path:
+    """The kernels in `text`, compiled. It runs until one of them is wrong: that ends the process."""
     flags = options()
-    path = cache.kept(
+    return cache.kept(
         (version(), _digest_of_sources(), text, *flags), ".so", lambda: _compiled(text, flags)
     )
-    found = getattr(ctypes.CDLL(str(path)), f"launch_fwp_{kernel}")
+
+
+@lru_cache(maxsize=4096)
+def function(kernel: str, text: str) -> Any:
+    """`launch(grid, threads, bytes, arguments)` of the kernel in `text`."""
+    found = getattr(ctypes.CDLL(str(library(text))), f"launch_fwp_{kernel}")
     found.restype = None
     return found
 
