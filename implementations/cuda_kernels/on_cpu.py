@@ -1,4 +1,7 @@
-"""CUDA C++ on a CPU: the kernels' own sources under g++ and sources/on_cpu, for tests."""
+"""CUDA C++ on a CPU: the kernels' own sources under g++ and sources/on_cpu, for tests.
+
+A kernel that breaks a rule of CUDA ends the process, with a sentence on stderr.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def _digest_of_sources() -> str:
 
 @lru_cache(maxsize=4096)
 def library(text: str) -> Path:
-    """The kernels in `text`, compiled. It runs until one of them is wrong: that ends the process."""
+    """The kernels in `text`, compiled."""
     flags = options()
     return cache.kept(
         (version(), _digest_of_sources(), text, *flags), ".so", lambda: _compiled(text, flags)

@@ -126,22 +126,20 @@ struct Write {
   }
 };
 
-__device__ inline void next_z(float (&z)[ROWS], const Token& token) {
-#pragma unroll
-  for (int r = 0; r < ROWS; r++) {
-    if constexpr (NORMALIZER == Normalizer::same_law)
-      z[r] = token.gamma(r) * z[r] + token.beta * token.P[r];
-    if constexpr (NORMALIZER == Normalizer::sum) z[r] += token.P[r];
-  }
+__device__ inline float next_z(float z, const Token& token, int r) {
+  if constexpr (NORMALIZER == Normalizer::same_law)
+    return token.gamma(r) * z + token.beta * token.P[r];
+  return NORMALIZER == Normalizer::sum ? z + token.P[r] : 0.f;
 }
 
 __device__ inline void apply(State& state, const Token& token, const Write& write) {
 #pragma unroll
-  for (int r = 0; r < ROWS; r++)
+  for (int r = 0; r < ROWS; r++) {
 #pragma unroll
     for (int c = 0; c < COLUMNS; c++)
       state.S[r][c] = token.gamma(r) * state.S[r][c] + token.P[r] * write.u[c];
-  next_z(state.z, token);
+    state.z[r] = next_z(state.z[r], token, r);
+  }
 }
 
 //! (y − mean) / σ over the V columns of the block, and 1 / σ; 0 beyond them.

@@ -87,13 +87,11 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
         float(&u)[COLUMNS] = write.u;
         float clip = CLIPS && clips[row] > 0.f ? clips[row] : 1.f;
         bool clipped = CLIPS && clips[row] > 0.f;
-        float row_of[ROWS];
         if constexpr (READS) {
           Shared<float> query = at_float(AT_QUERIES + i * PADDED_D);
           float Q[ROWS], dy[COLUMNS], y[COLUMNS], dseen = 0.f;
-          float after[ROWS];
 #pragma unroll
-          for (int r = 0; r < ROWS; r++) Q[r] = query[at.d(r)], after[r] = z[r];
+          for (int r = 0; r < ROWS; r++) Q[r] = query[at.d(r)];
 #pragma unroll
           for (int c = 0; c < COLUMNS; c++)
             dy[c] = at.e(c) < V ? to_float(d_o[row * V + at.e(c)]) : 0.f;
@@ -119,10 +117,9 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
               dy[c] = at.e(c) < V ? (dy[c] - sum - y[c] * along) * factor : 0.f;
           }
           if constexpr (NORMALIZER != Normalizer::none) {
-            next_z(after, token);
             float seen = 0.f;
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) seen += after[r] * Q[r];
+            for (int r = 0; r < ROWS; r++) seen += next_z(z[r], token, r) * Q[r];
             seen = sum_over_rows(seen) + EPSILON;
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
@@ -133,19 +130,19 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
           }
 #pragma unroll
           for (int r = 0; r < ROWS; r++) {
-            row_of[r] = 0.f;
+            float dQ = 0.f;
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) {
-              row_of[r] += (token.gamma(r) * S[r][c] + P[r] * u[c]) * dy[c] / clip;
+              dQ += (token.gamma(r) * S[r][c] + P[r] * u[c]) * dy[c] / clip;
               dS[r][c] += Q[r] * dy[c];
             }
             if constexpr (NORMALIZER != Normalizer::none) {
               // One lane of those beside each other adds it: they are summed up.
-              if (at.lane % LANES == 0) row_of[r] += dseen * after[r];
+              if (at.lane % LANES == 0) dQ += dseen * next_z(z[r], token, r);
               dz[r] += dseen * Q[r];
             }
+            leave(part_of(AT_DQUERIES, at.warp, i), r, dQ, at);
           }
-          leave(part_of(AT_DQUERIES, at.warp, i), row_of, at);
         }
         float du[COLUMNS], w[COLUMNS], a = 0.f;
 #pragma unroll
@@ -186,48 +183,41 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
         }
         dbeta_part = sum_over_columns(dbeta_part);
         if constexpr (CORRECTS && NORMALIZER == Normalizer::sum) ds = sum_over_columns(ds);
-        float dgamma[ROWS];
+        float along_z = 0.f, dgamma_part = 0.f;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-          row_of[r] = 0.f;
-          dgamma[r] = 0.f;
+          float dP = 0.f, dgamma = 0.f;
 #pragma unroll
           for (int c = 0; c < COLUMNS; c++) {
             float gS = token.gamma(r) * S[r][c];
             float dW = dS[r][c] / clip;
             if constexpr (CLIPS) dW -= a * (gS + P[r] * u[c]);
-            row_of[r] += dW * u[c];
+            dP += dW * u[c];
             if constexpr (CORRECTS) {
-              row_of[r] -= gS * w[c];
+              dP -= gS * w[c];
               dW -= P[r] * w[c];
             }
-            dgamma[r] += dW * S[r][c];
+            dgamma += dW * S[r][c];
             dS[r][c] = token.gamma(r) * dW;
           }
-        }
-        float along_z = 0.f;
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
           bool one = at.lane % LANES == 0;
           if constexpr (NORMALIZER == Normalizer::same_law) {
-            if (one) row_of[r] += token.beta * dz[r], dgamma[r] += dz[r] * z[r];
+            if (one) dP += token.beta * dz[r], dgamma += dz[r] * z[r];
             along_z += dz[r] * P[r];
             dz[r] *= token.gamma(r);
           }
           if constexpr (NORMALIZER == Normalizer::sum) {
-            if (one) row_of[r] += dz[r] + (CORRECTS ? ds * z[r] : 0.f);
+            if (one) dP += dz[r] + (CORRECTS ? ds * z[r] : 0.f);
             if constexpr (CORRECTS) dz[r] += ds * P[r];
           }
+          leave(part_of(AT_DKEYS, at.warp, i), r, dP, at);
+          if constexpr (DECAY == Decay::feature)
+            leave(part_of(AT_DDECAYS, at.warp, i), r, dgamma, at);
+          dgamma_part += dgamma;
         }
         if constexpr (NORMALIZER == Normalizer::same_law) dbeta_part += sum_over_rows(along_z);
-        leave(part_of(AT_DKEYS, at.warp, i), row_of, at);
-        float dgamma_part = 0.f;
-        if constexpr (DECAY == Decay::feature) leave(part_of(AT_DDECAYS, at.warp, i), dgamma, at);
-        if constexpr (DECAY == Decay::head || DECAY == Decay::beta) {
-#pragma unroll
-          for (int r = 0; r < ROWS; r++) dgamma_part += dgamma[r];
+        if constexpr (DECAY == Decay::head || DECAY == Decay::beta)
           dgamma_part = sum_over_warp(dgamma_part);
-        }
         if constexpr (DECAY == Decay::beta) dbeta_part -= dgamma_part;
         if (at.lane == 0) {
           at_float(AT_DGATES)[(at.warp * TOKENS + i) * 2] = token.counts ? dbeta_part : 0.f;

@@ -21,13 +21,10 @@ __device__ inline Shared<float> part_of(int from, int warp, int i) {
   return at_float(from + (warp * TOKENS + i) * PADDED_D);
 }
 
-//! A row of features, summed over the columns of the warp.
-__device__ inline void leave(Shared<float> part, float (&x)[ROWS], Place at) {
-#pragma unroll
-  for (int r = 0; r < ROWS; r++) {
-    float sum = sum_over_columns(x[r]);
-    if (at.lane % LANES == 0) part[at.d(r)] = sum;
-  }
+//! Of a row of features the number in row r, summed over the columns of the warp.
+__device__ inline void leave(Shared<float> part, int r, float x, Place at) {
+  x = sum_over_columns(x);
+  if (at.lane % LANES == 0) part[at.d(r)] = x;
 }
 
 //! The sum over warps, in the part of the first: what a warp asks of a token whose parts all left.

@@ -28,7 +28,7 @@ fwp_unordered_backward(const Number* q, const Number* k, const Number* v, const 
     head.prepare(from, tokens, false, true, at);
     for (int i = 0; i < tokens; i++) {
       Shared<float> query = at_float(AT_QUERIES + i * PADDED_D);
-      float Q[ROWS], dQ[ROWS], dy[COLUMNS], dseen = 0.f;
+      float Q[ROWS], dy[COLUMNS], dseen = 0.f;
 #pragma unroll
       for (int r = 0; r < ROWS; r++) Q[r] = query[at.d(r)];
 #pragma unroll
@@ -51,19 +51,19 @@ fwp_unordered_backward(const Number* q, const Number* k, const Number* v, const 
       }
 #pragma unroll
       for (int r = 0; r < ROWS; r++) {
-        dQ[r] = 0.f;
+        float dQ = 0.f;
 #pragma unroll
         for (int c = 0; c < COLUMNS; c++) {
-          dQ[r] += S[r][c] * dy[c];
+          dQ += S[r][c] * dy[c];
           dS[r][c] += Q[r] * dy[c];
         }
         if constexpr (NORMALIZER != Normalizer::none) {
           // One lane of those beside each other adds it: they are summed up.
-          if (at.lane % LANES == 0) dQ[r] += dseen * state.z[r];
+          if (at.lane % LANES == 0) dQ += dseen * state.z[r];
           gradient.z[r] += dseen * Q[r];
         }
+        leave(part_of(AT_DQUERIES, at.warp, i), r, dQ, at);
       }
-      leave(part_of(AT_DQUERIES, at.warp, i), dQ, at);
     }
     __syncthreads();
     for (int i = at.warp; i < tokens; i += WARPS) {
@@ -80,15 +80,13 @@ fwp_unordered_backward(const Number* q, const Number* k, const Number* v, const 
       Index row = head.row(from + i);
       Token token(v, nullptr, nullptr, mask, row, head.token(from + i),
                   at_float(AT_KEYS + i * PADDED_D), at);
-      float dP[ROWS];
 #pragma unroll
       for (int r = 0; r < ROWS; r++) {
-        dP[r] = 0.f;
-        if (NORMALIZER != Normalizer::none && at.lane % LANES == 0) dP[r] = gradient.z[r];
+        float dP = NORMALIZER != Normalizer::none && at.lane % LANES == 0 ? gradient.z[r] : 0.f;
 #pragma unroll
-        for (int c = 0; c < COLUMNS; c++) dP[r] += dS[r][c] * token.values[c];
+        for (int c = 0; c < COLUMNS; c++) dP += dS[r][c] * token.values[c];
+        leave(part_of(AT_DKEYS, at.warp, i), r, dP, at);
       }
-      leave(part_of(AT_DKEYS, at.warp, i), dP, at);
 #pragma unroll
       for (int c = 0; c < COLUMNS; c++) {
         float sum = 0.f;
