@@ -96,11 +96,16 @@ __device__ void features_gradient(const Number* x, const float* projection, Shar
   __syncwarp();
   if constexpr (SCALE != Scale::none) {
     // With P = sφ and a = dP·P:  sum: dφ = s (dP − a),  l2: dφ = s (dP − aP)
-    float along = 0.f;
+    float along = 0.f, rest = 0.f;
     for (int d = lane; d < D; d += 32) along += float(dP[d]) * float(P[d]);
     along = sum_over_warp(along) * s;
+    if constexpr (SCALE == Scale::sum) {
+      // Where one feature has nearly all, dP − a would be all rounding: ΣP = 1 − εs gives the rest.
+      for (int d = lane; d < D; d += 32) rest += (dP[d] - along) * float(P[d]);
+      rest = (sum_over_warp(rest) - along * EPSILON) * s;
+    }
     for (int d = lane; d < D; d += 32)
-      dP[d] = s * (dP[d] - (SCALE == Scale::l2 ? along * float(P[d]) * s : along));
+      dP[d] = s * (SCALE == Scale::l2 ? dP[d] - along * float(P[d]) * s : dP[d] - along - rest);
     __syncwarp();
   }
   if constexpr (is_favor(MAP)) {
