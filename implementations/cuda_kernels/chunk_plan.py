@@ -35,6 +35,8 @@ class ChunkPlan:
     PRECISION: str
     #: Of shared memory.
     floats: int
+    #: Whether rows of features lie in global memory.
+    WIDE: bool = False
 
     @property
     def threads(self) -> int:

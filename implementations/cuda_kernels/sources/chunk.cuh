@@ -50,12 +50,12 @@ __device__ inline void between(const Chunk& chunk, const float* alpha, const flo
 }
 
 //! P ← the features of a chunk's tokens, one row each; `row_room` has K numbers a warp.
-template <Map MAP>
+template <Map MAP, class At>
 __device__ void features_of(const Chunk& chunk, const Number* x, const float* projection,
-                            Shared<float> row_room, Matrix P) {
+                            Shared<float> row_room, MatrixAt<At> P) {
   int warp = threadIdx.x / 32;
   for (int i = warp; i < C; i += WARPS) {
-    Shared<float> row = P.at + i * P.ld;
+    At row = P.at + i * P.ld;
     if (chunk.live(i))
       features<MAP>(x + chunk.row(i) * K, projection, row_room + warp * K, row);
     else

@@ -16,39 +16,34 @@
 //     dα_t = Σ_{i ≥ t > j} Γ[i, t] Γ[t − 1, j] M[i, j]
 // divides by no gate, so gates may be 0. All is linear in the value columns: a block has BV of them and
 // gives their part of dq, dk, dα, dβ and dz, which are added up afterwards.
-#include "features.cuh"
-#include "products.cuh"
+#include "chunk.cuh"
 
-constexpr int THREADS = 32 * WARPS;
-constexpr bool DECAYS = DECAY != Decay::none, DIVIDES = NORMALIZER != Normalizer::none;
-//! Four numbers more a row, or one, so that lanes that read below each other use other banks.
-constexpr int LD = PADDED_D + (WIDE ? 0 : 4), LV = BV + 4, LC = C + 1;
+constexpr int LD = padded(PADDED_D), LV = padded(BV), LC = padded(C);
 
 // Shared memory, in floats. Where φ is WIDE, rows of features and S stay in memory.
 constexpr int AT_DS = 0;
 constexpr int AT_S = AT_DS + PADDED_D * LV;
 constexpr int AT_P = AT_S + (WIDE ? 0 : PADDED_D * LV);
 constexpr int AT_Q = AT_P + (WIDE ? 0 : C * LD);
-constexpr int AT_G = AT_Q + (WIDE || !READS ? 0 : C * LD);
+constexpr int AT_G = AT_Q + (WIDE ? 0 : C * LD);
 constexpr int AT_Z = AT_G + (WIDE ? 0 : C * LD);
-constexpr int AT_DZ = AT_Z + (DIVIDES ? PADDED_D : 0);
-constexpr int AT_W = AT_DZ + (DIVIDES ? PADDED_D : 0);
+constexpr int AT_DZ = AT_Z + DIVIDES * PADDED_D;
+constexpr int AT_W = AT_DZ + DIVIDES * PADDED_D;
 constexpr int AT_U = AT_W + C * LV;
 constexpr int AT_DU = AT_U + C * LV;
 constexpr int AT_DN = AT_DU + C * LV;
-constexpr int AT_READ = AT_DN + (READS ? C * LV : 0);
-constexpr int AT_FAR = AT_READ + (READS && (DECAYS || DIVIDES) ? C * LV : 0);
-constexpr int AT_SCORES = AT_FAR + (CORRECTS ? C * LV : 0);
-constexpr int AT_E = AT_SCORES + (READS ? C * LC : 0);
-constexpr int AT_NEAR = AT_E + (READS ? C * LC : 0);
-constexpr int AT_DL = AT_NEAR + (CORRECTS ? C * LC : 0);
-constexpr int AT_GAMMA = AT_DL + (CORRECTS ? C * LC : 0);
-constexpr int AT_DGAMMA = AT_GAMMA + (DECAYS ? C * LC : 0);
-constexpr int AT_TOKENS = AT_DGAMMA + (DECAYS ? C * LC : 0);
-constexpr int VECTORS = 14;
-constexpr int AT_ROWS = AT_TOKENS + VECTORS * C;
+constexpr int AT_READ = AT_DN + READS * C * LV;
+constexpr int AT_FAR = AT_READ + (READS && (DECAYS || DIVIDES)) * C * LV;
+constexpr int AT_SCORES = AT_FAR + CORRECTS * C * LV;
+constexpr int AT_E = AT_SCORES + READS * C * LC;
+constexpr int AT_NEAR = AT_E + READS * C * LC;
+constexpr int AT_DL = AT_NEAR + CORRECTS * C * LC;
+constexpr int AT_GAMMA = AT_DL + CORRECTS * C * LC;
+constexpr int AT_DGAMMA = AT_GAMMA + DECAYS * C * LC;
+constexpr int AT_TOKENS = AT_DGAMMA + DECAYS * C * LC;
+constexpr int AT_ROWS = AT_TOKENS + 14 * C;
 constexpr int AT_ROOM = AT_ROWS + WARPS * K;
-static_assert(AT_ROOM + WARPS == FLOATS, "chunk_backward_plan.py counts alike");
+constexpr int FLOATS = AT_ROOM + WARPS;
 
 __device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 * i); }
 
@@ -67,13 +62,14 @@ typedef Rows<WIDE>::Row Row;
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
-                   const float* beta, const float* projection, const unsigned char* mask,
-                   const float* kept, const float* kept_z, float* scratch, const Number* d_o,
-                   const float* dS_out, const float* dz_out, Gradient* dq, Gradient* dk, Number* dv,
-                   float* dalpha, float* dbeta, float* dS_in, float* dz_in, Index T, Index H,
-                   Index part, Index part_gate, Index part_z) {
+                   const float* beta, const float* projection, const float* kept,
+                   const float* kept_z, float* scratch, const Number* d_o, const float* dS_out,
+                   const float* dz_out, Gradient* dq, Gradient* dk, Number* dv, float* dalpha,
+                   float* dbeta, float* dS_in, float* dz_in, Index T, Index H, Index part,
+                   Index part_gate, Index part_z) {
+  static_assert(FLOATS == PLANNED_FLOATS);
   int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, first = blockIdx.y * BV;
-  Index bh = blockIdx.x, b = bh / H, h = bh % H, chunks = (T + C - 1) / C, tile = blockIdx.y;
+  Index bh = blockIdx.x, chunks = (T + C - 1) / C, tile = blockIdx.y;
   dq += tile * part, dk += tile * part;
   dalpha += tile * part_gate, dbeta += tile * part_gate;
   scratch += (bh * gridDim.y + tile) * 3 * C * LD;
@@ -83,20 +79,20 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
                 W = at_float(AT_W), U = at_float(AT_U), dU = at_float(AT_DU), dN = at_float(AT_DN),
                 read = at_float(AT_READ), far = at_float(AT_FAR), scores = at_float(AT_SCORES),
                 E = at_float(AT_E), near = at_float(AT_NEAR), dL = at_float(AT_DL),
-                between = at_float(AT_GAMMA), dGamma = at_float(AT_DGAMMA),
-                row_room = at_float(AT_ROWS + warp * K), room = at_float(AT_ROOM);
+                gammas = at_float(AT_GAMMA), dGamma = at_float(AT_DGAMMA),
+                row_rooms = at_float(AT_ROWS), row_room = row_rooms + warp * K, room = at_float(AT_ROOM);
   auto vector = [](int n) { return at_float(AT_TOKENS + n * C); };
   Shared<float> gate = vector(0), weight = vector(1), retrieval = vector(2), seen = vector(3),
                 Qz = vector(4), Pz = vector(5), Pdz = vector(6), dy = vector(7), ds = vector(8),
                 along_W = vector(9), along_far = vector(10), of_entering = vector(11),
                 of_leaving = vector(12), inside = vector(13);
-  auto gamma = [&](int i, int j) { return DECAYS ? float(between[i * LC + j]) : 1.f; };
+  auto gamma = [&](int i, int j) { return DECAYS ? float(gammas[i * LC + j]) : 1.f; };
   auto since = [&](int i) { return gamma(i, C); };
   auto left = [&](int i) { return gamma(C - 1, i); };
   auto b_of = [&](int i) { return WEIGHS ? float(weight[i]) : 1.f; };
   //! What z adds of a key.
   auto one = [&](int i) { return NORMALIZER == Normalizer::same_law ? b_of(i) : 1.f; };
-  auto r_of = [&](int i) { return CORRECTS && DIVIDES ? float(retrieval[i]) : 1.f; };
+  auto r_of = [&](int i) { return RETRIEVES ? float(retrieval[i]) : 1.f; };
 
   for (int n = thread; n < PADDED_D * BV; n += THREADS) {
     int d = n / BV, e = n % BV;
@@ -107,12 +103,9 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     for (int d = thread; d < PADDED_D; d += THREADS)
       dz[d] = STATE_OUT && tile == 0 && d < D ? dz_out[bh * D + d] : 0.f;
 
-  for (Index chunk = chunks - 1; chunk >= 0; chunk--) {
-    Index start = chunk * C;
-    int tokens = T - start < C ? int(T - start) : C;
-    auto row_of = [&](int i) { return (b * T + start + i) * H + h; };
-    auto counts = [&](int i) { return i < tokens && (!MASKED || mask[b * T + start + i]); };
-    const float* S_kept = kept + (bh * chunks + chunk) * D * V;
+  for (Index n = chunks - 1; n >= 0; n--) {
+    Chunk chunk(bh, n, T, H);
+    const float* S_kept = kept + (bh * chunks + n) * D * V;
     auto S = [&](int d, int e) {
       if constexpr (WIDE) return d < D && first + e < V ? S_kept[Index(d) * V + first + e] : 0.f;
       return float(S_here[d * LV + e]);
@@ -127,32 +120,21 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       }
     if constexpr (DIVIDES)
       for (int d = thread; d < PADDED_D; d += THREADS)
-        z[d] = d < D ? kept_z[(bh * chunks + chunk) * D + d] : 0.f;
+        z[d] = d < D ? kept_z[(bh * chunks + n) * D + d] : 0.f;
     for (int n = thread; n < C * BV; n += THREADS) {
       int i = n / BV, e = n % BV;
-      bool is = i < tokens && first + e < V;
-      W[i * LV + e] = is ? to_float(v[row_of(i) * V + first + e]) : 0.f;
-      if constexpr (READS) dN[i * LV + e] = is ? to_float(d_o[row_of(i) * V + first + e]) : 0.f;
+      bool is = chunk.live(i) && first + e < V;
+      W[i * LV + e] = is ? to_float(v[chunk.row(i) * V + first + e]) : 0.f;
+      if constexpr (READS) dN[i * LV + e] = is ? to_float(d_o[chunk.row(i) * V + first + e]) : 0.f;
     }
     for (int i = thread; i < C; i += THREADS) {
-      bool is = counts(i);
-      if constexpr (WEIGHS) weight[i] = is ? beta[row_of(i)] : 0.f;
-      if constexpr (DECAY == Decay::head) gate[i] = is ? alpha[row_of(i)] : 1.f;
-      if constexpr (DECAY == Decay::beta) gate[i] = is ? 1.f - beta[row_of(i)] : 1.f;
+      if constexpr (WEIGHS) weight[i] = chunk.live(i) ? beta[chunk.row(i)] : 0.f;
+      if constexpr (DECAYS) gate[i] = decay_of(chunk, alpha, beta, i);
     }
-    for (int job = warp; job < (READS ? 2 : 1) * C; job += WARPS) {
-      int i = job % C;
-      bool key = job < C;
-      Row x = (key ? P : Q) + i * LD;
-      if (key ? counts(i) : i < tokens) {
-        if (key)
-          features<KEY_MAP>(k + row_of(i) * K, projection, row_room, x);
-        else
-          features<QUERY_MAP>(q + row_of(i) * K, projection, row_room, x);
-      } else {
-        for (int d = lane; d < PADDED_D; d += 32) x[d] = 0.f;
-      }
-    }
+    if constexpr (DECAYS) between(chunk, alpha, beta, Matrix{gammas, LC});
+    features_of<KEY_MAP>(chunk, k, projection, row_rooms, MatrixAt<Row>{P, LD});
+    if constexpr (READS)
+      features_of<QUERY_MAP>(chunk, q, projection, row_rooms, MatrixAt<Row>{Q, LD});
     __syncthreads();
 
     // What was found, read and will be written to.
@@ -164,7 +146,9 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     if constexpr (READS)
       product<PRECISION, C, C, PADDED_D>(of(Q, LD), turned(P, LD), into(scores, LC));
     if constexpr (CORRECTS) {
-      product<PRECISION, C, C, PADDED_D>(of(P, LD), turned(P, LD), into(near, LC));
+      // In float32 where r needs its sums, as forwards.
+      product<RETRIEVES ? Precision::fp32 : PRECISION, C, C, PADDED_D>(
+          of(P, LD), turned(P, LD), into(near, LC));
       product<PRECISION, C, BV, PADDED_D>(of(P, LD), S, into(far, LV));
     }
     if constexpr (READS && (DECAYS || DIVIDES))
@@ -184,14 +168,6 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
         if (lane == 0) Qz[i] = Qz_sum, Pz[i] = Pz_sum, Pdz[i] = Pdz_sum;
       }
     if constexpr (DECAYS) {
-      for (int j = thread; j <= C; j += THREADS) {
-        // Running products, not exponentials of logarithms: gates of 0 need no case of their own.
-        float product = 1.f;
-        for (int i = 0; i < C; i++) {
-          if (j == C || i > j) product *= float(gate[i]);
-          between[i * LC + j] = j == C || i >= j ? product : 0.f;
-        }
-      }
       float sum = 0.f;
       for (int n = thread; n < PADDED_D * BV; n += THREADS)
         sum += S(n / BV, n % BV) * float(dS[n / BV * LV + n % BV]);
@@ -234,30 +210,23 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     if constexpr (CORRECTS) {
       for (int n = thread; n < C * BV; n += THREADS) {
         int i = n / BV, e = n % BV;
-        W[i * LV + e] -= r_of(i) * since(i) * float(far[i * LV + e]);
+        float found = r_of(i) * since(i) * float(far[i * LV + e]);
+        W[i * LV + e] -= found;
+        U[i * LV + e] = b_of(i) * float(W[i * LV + e]);
       }
+      // N, until its gradient takes its place.
       for (int n = thread; n < C * C; n += THREADS) {
         int i = n / C, j = n % C;
         dL[i * LC + j] = i > j ? b_of(i) * r_of(i) * gamma(i, j) * float(near[i * LC + j]) : 0.f;
       }
-      __syncthreads();
-      for (int e = thread; e < BV; e += THREADS) {
-        float u[C];
-#pragma unroll
-        for (int i = 0; i < C; i++) {
-          u[i] = b_of(i) * float(W[i * LV + e]);
-#pragma unroll
-          for (int j = 0; j < i; j++) u[i] -= float(dL[i * LC + j]) * u[j];
-          U[i * LV + e] = u[i];
-        }
-      }
+      solve<BV>(of(dL, LC), Matrix{U, LV});
     } else {
       for (int n = thread; n < C * BV; n += THREADS) {
         int i = n / BV, e = n % BV;
         U[i * LV + e] = b_of(i) * float(W[i * LV + e]);
       }
+      __syncthreads();
     }
-    __syncthreads();
     if constexpr (READS && DIVIDES) {
       product<PRECISION, C, BV, C>(decayed_scores, of(U, LV), [&](int i, int e, float sum) {
         read[i * LV + e] = (since(i) * float(read[i * LV + e]) + sum) / float(seen[i]);
@@ -298,22 +267,13 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     } else if constexpr (DECAYS) {
       for (int n = thread; n < C * BV; n += THREADS) dU[n / BV * LV + n % BV] *= left(n / BV);
     }
-    __syncthreads();
     if constexpr (CORRECTS) {
-      for (int e = thread; e < BV; e += THREADS) {
-        float u[C];
-#pragma unroll
-        for (int i = C - 1; i >= 0; i--) {
-          u[i] = dU[i * LV + e];
-#pragma unroll
-          for (int j = C - 1; j > i; j--) u[i] -= float(dL[j * LC + i]) * u[j];
-          dU[i * LV + e] = u[i];
-        }
-      }
-      __syncthreads();
+      solve<BV, true>(of(dL, LC), Matrix{dU, LV});
       product<PRECISION, C, C, BV>(of(dU, LV), turned(U, LV), [&](int i, int j, float sum) {
         dL[i * LC + j] = i > j ? -sum : 0.f;
       });
+    } else {
+      __syncthreads();
     }
     if constexpr (WEIGHS)
       for (int i = warp; i < C; i += WARPS) {
@@ -328,10 +288,10 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
           if constexpr (CORRECTS) along_far[i] = of_far;
         }
       }
-    for (int n = thread; n < tokens * BV; n += THREADS) {
+    for (int n = thread; n < chunk.tokens * BV; n += THREADS) {
       int i = n / BV, e = n % BV;
       if (first + e < V)
-        store(dv + row_of(i) * V + first + e, counts(i) ? b_of(i) * float(dU[i * LV + e]) : 0.f);
+        store(dv + chunk.row(i) * V + first + e, b_of(i) * float(dU[i * LV + e]));
     }
     __syncthreads();
     if constexpr (WEIGHS)
@@ -377,13 +337,13 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       }
     }
     __syncthreads();
-    for (int i = thread; i < tokens; i += THREADS) {
+    for (int i = thread; i < chunk.tokens; i += THREADS) {
       float da = 0.f;
       if constexpr (DECAYS)
         for (int j = 0; j <= C; j++) da += dGamma[i * LC + j];
-      if constexpr (DECAY == Decay::head) dalpha[row_of(i)] = counts(i) ? da : 0.f;
+      if constexpr (DECAY == Decay::head) dalpha[chunk.row(i)] = da;
       if constexpr (WEIGHS)
-        dbeta[row_of(i)] = counts(i) ? inside[i] - (DECAY == Decay::beta ? da : 0.f) : 0.f;
+        dbeta[chunk.row(i)] = inside[i] - (DECAY == Decay::beta ? da : 0.f);
     }
 
     // Features and state. What products round is as it came, where it can be: not decayed.
@@ -400,11 +360,11 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
         sum.each([&](int i, int d, float x) { G[i * LD + d] = x; });
       });
       __syncthreads();
-      for (int i = warp; i < tokens; i += WARPS) {
+      for (int i = warp; i < chunk.tokens; i += WARPS) {
         // It leaves φ(q), of which q' is a multiple.
         Row x = Q + i * LD;
-        float s = features_gradient<QUERY_MAP>(q + row_of(i) * K, projection, row_room, x,
-                                               G + i * LD, dq + row_of(i) * K);
+        float s = features_gradient<QUERY_MAP>(q + chunk.row(i) * K, projection, row_room, x,
+                                               G + i * LD, dq + chunk.row(i) * K);
         if constexpr (SCALE != Scale::none)
           for (int d = lane; d < D; d += 32) x[d] *= s;
       }
@@ -458,12 +418,9 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
         dz[d] = sum;
       }
     __syncthreads();
-    for (int i = warp; i < tokens; i += WARPS) {
-      if (!counts(i))
-        for (int d = lane; d < D; d += 32) G[i * LD + d] = 0.f;
-      features_gradient<KEY_MAP>(k + row_of(i) * K, projection, row_room, P + i * LD, G + i * LD,
-                                 dk + row_of(i) * K);
-    }
+    for (int i = warp; i < chunk.tokens; i += WARPS)
+      features_gradient<KEY_MAP>(k + chunk.row(i) * K, projection, row_room, P + i * LD, G + i * LD,
+                                 dk + chunk.row(i) * K);
   }
   __syncthreads();
   if constexpr (STATE_IN) {
