@@ -52,12 +52,17 @@ def chunk_plan(problem: Problem) -> ChunkPlan | None:
     p = problem
     for C, BV in ((32, 64), (32, 32), (32, 16), (16, 16)):
         BV = min(BV, sixteens(p.V))
-        # A tile of 16 × 32 for every warp: small heads have a block of one.
-        WARPS = max(1, min(8, C * BV // 512))
+        # Two tiles of 16 × 16 of S, or of what it gives, for every warp: small heads have a block
+        # of one, and a multiprocessor has as many of these blocks at a time as fit.
+        WARPS = _power_below(min(8, max(C, p.D) * BV // 512))
         floats = _floats(p, C, BV, WARPS)
         if 4 * floats <= SHARED_BYTES:
             return ChunkPlan(C, BV, WARPS, sixteens(p.D), p.V, PRECISIONS[p.dtype], floats)
     return None
+
+
+def _power_below(number: int) -> int:
+    return 1 << max(0, number.bit_length() - 1)
 
 
 def _floats(p: Problem, C: int, BV: int, WARPS: int) -> int:

@@ -93,16 +93,33 @@ def arch_of(device: torch.device) -> str:
     return f"sm_{major}{minor}" + ("a" if (major, minor) == (9, 0) else "")
 
 
+#: Shared memory of a block, in bytes, that needs no asking.
+UNASKED = 48 * 1024
+
+
 @lru_cache(maxsize=4096)
-def function(kernel: str, text: str, index: int) -> Any:
-    """The kernel in `text`, loaded on the device of this index."""
+def function(kernel: str, text: str, index: int, size: int) -> Any:
+    """The kernel in `text`, loaded on the device of this index, with `size` bytes shared memory."""
     from cuda.core import ObjectCode
 
     arch = arch_of(torch.device("cuda", index))
     path = cache.kept(
         (version(), _digest_of_sources(), text, arch), ".cubin", lambda: compiled(text, arch).cubin
     )
-    return ObjectCode.from_cubin(cache.payload(path)).get_kernel(f"fwp_{kernel}")
+    found = ObjectCode.from_cubin(cache.payload(path)).get_kernel(f"fwp_{kernel}")
+    if size > UNASKED:
+        _allow(found, size, index)
+    return found
+
+
+def _allow(kernel: Any, size: int, index: int) -> None:
+    """`size` bytes of shared memory: the attributes of cuda.core can only be read."""
+    from cuda.bindings import driver
+
+    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    (error,) = driver.cuKernelSetAttribute(attribute, size, kernel.handle, driver.CUdevice(index))
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(f"{size} bytes of shared memory a block: {error.name}")
 
 
 class _Stream:
@@ -131,4 +148,4 @@ def launch(
         Device(index).set_current()
         config = LaunchConfig(grid=grid, block=threads, shmem_size=size)
         stream = Device(index).create_stream(_Stream(torch.cuda.current_stream()))
-        launch(stream, config, function(kernel, text, index), *arguments)
+        launch(stream, config, function(kernel, text, index, size), *arguments)

@@ -26,7 +26,8 @@ constexpr int FLOATS = AT_ROWS + WARPS * K;
 
 __device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 * i); }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+// With 1 the compiler does not spill a few registers for one block more.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
                   const float* beta, const float* projection, const float* S_in, const float* z_in,
                   Number* o, float* kept, float* kept_z, float* S_out, float* z_out, Index T,
