@@ -60,7 +60,8 @@ struct Rows<true> {
 };
 typedef Rows<WIDE>::Row Row;
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+// With 1 the compiler does not spill a few registers for one block more.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
                    const float* beta, const float* projection, const float* kept,
                    const float* kept_z, float* scratch, const Number* d_o, const float* dS_out,
