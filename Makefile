@@ -33,7 +33,8 @@ interpret: $(READY) ## Triton kernels, interpreted and compiled for a GPU; adapt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_peers.py tests/test_triton*.py $(ARGS)
 
-cuda-shim: $(READY) ## CUDA kernels on a CPU: g++, a fiber a thread, every access watched
+cuda-shim: $(READY) ## CUDA kernels on a CPU: g++, a fiber a thread, every access watched; compiled for GPUs too
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'
 	FWPBENCH_CUDA_ON_CPU=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_cuda*.py $(ARGS)
 
 compile-all: $(READY) ## every Triton kernel for every GPU: hours, nothing twice; ARGS="--arch 90"

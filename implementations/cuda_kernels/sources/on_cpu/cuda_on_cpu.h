@@ -320,6 +320,7 @@ struct Reference {
   }
   const Reference& operator=(const Reference& other) const { return *this = T(other); }
   const Reference& operator+=(const T& value) const { return *this = T(*this) + value; }
+  const Reference& operator-=(const T& value) const { return *this = T(*this) - value; }
   const Reference& operator*=(const T& value) const { return *this = T(*this) * value; }
 };
 
