@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench site speed test honest interpret compile-all gpu-triton gpu-cuda gpu-peers gpu-measure lint types format clean
+.PHONY: help bench site speed test honest interpret cuda-shim compile-all gpu-triton gpu-cuda gpu-peers gpu-measure lint types format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ honest: $(READY) ## 9,000 seeds of honest arithmetic go through the gate: eight 
 interpret: $(READY) ## Triton kernels, interpreted and compiled for a GPU; adapters of peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_peers.py tests/test_triton*.py $(ARGS)
+
+cuda-shim: $(READY) ## CUDA kernels on a CPU: g++, a fiber a thread, every access watched; compiled for GPUs too
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'
+	FWPBENCH_CUDA_ON_CPU=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_cuda*.py $(ARGS)
 
 compile-all: $(READY) ## every Triton kernel for every GPU: hours, nothing twice; ARGS="--arch 90"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[triton]'

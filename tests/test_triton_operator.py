@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
-import torch
 
-from fwpbench.harness.golden import Truths
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
-from tests.tables import problem_of
+from tests.kernel_operators import is_the_same_compiled, is_what_it_says, tiny
 
 TRITON = IMPLEMENTATIONS["triton"]
 pytestmark = pytest.mark.skipif(
     find_spec("triton") is None or TRITON.missing() is not None or "cpu" not in TRITON.devices,
     reason=TRITON.missing() or "TRITON_INTERPRET=1 is not set",
 )
-truths = Truths()
 
 #: One for each module of kernels, with every kind of input. The last one's plan is `prepared`.
 PROBLEMS = {
@@ -55,57 +48,18 @@ PLANS = [
 
 def problem_named(name: str, **changes) -> Problem:
     operator, sizes = PROBLEMS[name]
-    small = {"B": 1, "T": 5, "H": 2, "K": 6, "V": 4, "dtype": "fp32"}
-    return problem_of(operator, **(small | {"direction": "forward+backward"} | sizes | changes))
-
-
-def given_to(problem: Problem, *, differentiable: bool = True):
-    from fwpbench.implementations._kernel_operator import Given
-
-    inputs = truths(problem, 0).inputs
-    S, z = inputs.state or (None, None)
-    alpha, beta = (inputs.gates.get(name) for name in ("alpha", "beta"))
-    q, k, v = inputs.q, inputs.k, inputs.v
-    leaves = {"q": q, "k": k, "v": v, "alpha": alpha, "beta": beta, "S": S, "z": z}
-    leaves = {
-        name: None if x is None else x.detach().clone().requires_grad_(differentiable)
-        for name, x in leaves.items()
-    }
-    return Given(**leaves, projection=inputs.projection, mask=inputs.mask)
+    return tiny(operator, **(sizes | changes))
 
 
 @pytest.mark.parametrize(("name", "plan"), PLANS)
 def test_torch_finds_nothing_wrong_with_it(name, plan):
-    from fwpbench.implementations.triton_kernels import operator
+    from fwpbench.implementations.triton_kernels.operator import OPERATOR
 
-    problem = problem_named(name, T=5)
-    named = str(problem), plan
-    given = given_to(problem)
-    torch.library.opcheck(operator.OPERATOR.operator, (*named, True, *given))
-    plain = given_to(problem, differentiable=False)
-    results = operator.OPERATOR.operator(*named, True, *plain)
-    like = dict(zip(operator.shapes(*named, True), results, strict=True))
-    cotangents = (like.get(each) for each in ("o", "S", "z"))
-    arguments = (*named, *plain, results, *cotangents)
-    torch.library.opcheck(operator.OPERATOR.gradients, arguments)
+    is_what_it_says(OPERATOR, problem_named(name, T=5), plan)
 
 
 def test_compiled_code_has_the_same_results_and_gradients():
-    """In a process of its own, where nothing checks types: torch cannot look through that."""
-    problems = [str(problem_named(name)) for name in PROBLEMS]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.compiled_triton", *problems],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    differences = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(differences) == len(problems)
-    for problem, found in zip(problems, differences, strict=True):
-        assert {"dk", "dv"} <= found.keys()
-        assert set(found.values()) == {0.0}, f"{problem}: {found}"
+    is_the_same_compiled("triton", [problem_named(name) for name in PROBLEMS])
 
 
 def test_without_gradients_nothing_is_kept():

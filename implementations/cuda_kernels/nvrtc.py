@@ -117,7 +117,7 @@ def function(kernel: str, text: str, index: int, size: int) -> Any:
         (version(), _digest_of_sources(), text, arch), ".cubin", lambda: compiled(text, arch).cubin
     )
     found = _core().ObjectCode.from_cubin(cache.payload(path)).get_kernel(f"fwp_{kernel}")
-    most = torch.cuda.get_device_properties(index).shared_memory_per_block_optin
+    most = _core().Device(index).properties.max_shared_memory_per_block_optin
     if size > most:
         raise Unsupported(
             f"its kernel takes {size} bytes of shared memory a block, and this GPU has {most}"

@@ -1,4 +1,7 @@
-"""CUDA C++ on a CPU: the kernels' own sources under g++ and sources/on_cpu, for tests."""
+"""CUDA C++ on a CPU: the kernels' own sources under g++ and sources/on_cpu, for tests.
+
+A kernel that breaks a rule of CUDA ends the process, with a sentence on stderr.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +38,18 @@ def _digest_of_sources() -> str:
 
 
 @lru_cache(maxsize=4096)
-def function(kernel: str, text: str) -> Any:
-    """`launch(grid, threads, bytes, arguments)` of the kernel in `text`."""
+def library(text: str) -> Path:
+    """The kernels in `text`, compiled."""
     flags = options()
-    path = cache.kept(
+    return cache.kept(
         (version(), _digest_of_sources(), text, *flags), ".so", lambda: _compiled(text, flags)
     )
-    found = getattr(ctypes.CDLL(str(path)), f"launch_fwp_{kernel}")
+
+
+@lru_cache(maxsize=4096)
+def function(kernel: str, text: str) -> Any:
+    """`launch(grid, threads, bytes, arguments)` of the kernel in `text`."""
+    found = getattr(ctypes.CDLL(str(library(text))), f"launch_fwp_{kernel}")
     found.restype = None
     return found
 

@@ -26,7 +26,7 @@ def cannot(problem: Problem) -> str | None:
             way = "backward" if backward else "forward"
             return (
                 f"the clip of {p.rule} couples all value columns, so that D × V = {p.D} × {p.V} = "
-                f"{p.D * p.V} numbers lie in one block: {way} no layout has the registers and the "
-                "shared memory"
+                f"{p.D * p.V} numbers lie in one block, and {way} no layout has so many registers "
+                f"and so much shared memory"
             )
     return None

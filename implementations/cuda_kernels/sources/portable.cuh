@@ -46,6 +46,8 @@ enum class Scale { none, sum, l2 };
 enum class Decay { none, head, feature, beta };
 //! How z follows: by the rule's own law as one more value column of ones, or by adding keys up.
 enum class Normalizer { none, same_law, sum };
+//! What the operands of a product are rounded to; it is added up in float32.
+enum class Precision { fp32, tf32, bf16, fp16 };
 
 constexpr float EPSILON = 1e-6f;
 constexpr float VARIANCE_EPSILON = 1e-5f;

@@ -1,9 +1,11 @@
 // CUDA C++ on a CPU: runs __global__ functions one block after the other, one fiber a CUDA thread.
 //
 // For tests, not for speed. It knows what these kernels use, and is stricter than a GPU: lanes run in
-// shuffled order; a barrier that some threads never reach, an access outside shared memory, a read of
-// shared memory that nobody wrote, and two threads that touch one number without a barrier between
-// them, one of them writing, end the process with a sentence on stderr.
+// shuffled order; a barrier that some threads never reach or that is not the same for all, an access
+// outside shared memory, a read of shared memory that nobody wrote, and two threads that touch one
+// number without a barrier between them, one of them writing, end the process with a sentence on
+// stderr. Shared memory is what the launch asks for, reached by shared_memory<T>(byte); whole warps
+// wait for each other. Global memory it does not watch: a sanitizer sees what is out of bounds there.
 #pragma once
 #include <ucontext.h>
 
@@ -32,6 +34,8 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
+#define __shared__ \
+  static_assert(false, "static __shared__ is not watched here: take shared_memory<T>(byte)");
 
 struct uint3 {
   unsigned x, y, z;
@@ -88,11 +92,12 @@ inline float rsqrtf(float value) { return 1.f / std::sqrt(value); }
 
 namespace on_cpu {
 
-enum class Waits { nothing, warp, block, done };
+enum class Waits { nothing, shuffle, warp, block, done };
 
 struct Fiber {
   ucontext_t context;
   Waits waits;
+  int line;  //!< of the __syncthreads() that it waits at
   uint3 index;
   std::vector<char> stack;
   void* fake_stack = nullptr;
@@ -174,6 +179,7 @@ struct Shadow {
 inline std::vector<char> shared;
 inline std::vector<Shadow> shadow;
 
+//! Whether a barrier lies between, or no other thread.
 inline bool ordered(const Touch& before) {
   if (before.thread < 0 || before.block_barrier != block_barriers) return true;
   if (before.thread == current && !before.by_many) return true;
@@ -244,12 +250,14 @@ inline void run_block(int threads) {
             resume(order[i]);
             ran = true;
           }
-        int at_warp = waiting(from, to, Waits::warp);
-        again = at_warp && at_warp == to - from;
-        if (at_warp && !again)
-          die("some lanes of a warp wait for each other, the others have gone on or returned");
+        int at_warp = waiting(from, to, Waits::warp), handing = waiting(from, to, Waits::shuffle);
+        again = at_warp + handing;
         if (!again) continue;
-        warp_barriers[warp]++;
+        if (at_warp + handing < to - from)
+          die("some lanes of a warp wait for each other, the others have gone on or returned");
+        if (at_warp && handing) die("some lanes of a warp shuffle, the others are at __syncwarp()");
+        // A shuffle orders nothing in memory.
+        if (at_warp) warp_barriers[warp]++;
         for (int i = from; i < to; i++) fibers[i].waits = Waits::nothing;
       }
     }
@@ -257,6 +265,8 @@ inline void run_block(int threads) {
     if (done == threads) return;
     if (done) die("__syncthreads() is not reached by all threads: some have returned");
     if (at_block == threads) {
+      for (int i = 0; i < threads; i++)
+        if (fibers[i].line != fibers[0].line) die("threads wait at different __syncthreads()");
       block_barriers++;
       for (int i = 0; i < threads; i++) fibers[i].waits = Waits::nothing;
     } else if (!ran) {
@@ -297,6 +307,7 @@ void launch(void (*kernel)(Arguments...), const unsigned* grid, int threads, siz
 //! A number in shared memory, as `pointer[i]` gives it.
 template <class T>
 struct Reference {
+  static_assert(sizeof(T) % 2 == 0, "shared memory is watched by two bytes");
   T* at;
   operator T() const {
     reads(reinterpret_cast<const char*>(at), sizeof(T));
@@ -309,6 +320,7 @@ struct Reference {
   }
   const Reference& operator=(const Reference& other) const { return *this = T(other); }
   const Reference& operator+=(const T& value) const { return *this = T(*this) + value; }
+  const Reference& operator-=(const T& value) const { return *this = T(*this) - value; }
   const Reference& operator*=(const T& value) const { return *this = T(*this) * value; }
 };
 
@@ -323,26 +335,32 @@ struct Pointer {
 
 }  // namespace on_cpu
 
-inline void __syncthreads() { on_cpu::wait(on_cpu::Waits::block); }
-inline void __syncwarp(unsigned = ~0u) { on_cpu::wait(on_cpu::Waits::warp); }
+inline void __syncthreads(int line = __builtin_LINE()) {
+  on_cpu::fibers[on_cpu::current].line = line;
+  on_cpu::wait(on_cpu::Waits::block);
+}
+inline void whole_warp(unsigned mask, int width = 32) {
+  if (mask != ~0u || width != 32) on_cpu::die("whole warps only: the mask names every lane");
+}
+inline void __syncwarp(unsigned mask = ~0u) {
+  whole_warp(mask);
+  on_cpu::wait(on_cpu::Waits::warp);
+}
 
 template <class T>
-T __shfl_sync(unsigned, T value, int lane, int = 32) {
+T __shfl_sync(unsigned mask, T value, int lane, int width = 32) {
   static_assert(sizeof(T) <= 8);
+  whole_warp(mask, width);
   auto& handed = on_cpu::handed[on_cpu::fibers[on_cpu::current].shuffles++ % 2];
   memcpy(&handed[on_cpu::current], &value, sizeof(T));
-  // Not __syncwarp: a shuffle orders nothing in memory.
-  uint32_t& barriers = on_cpu::warp_barriers[on_cpu::current / 32];
-  uint32_t before = barriers;
-  on_cpu::wait(on_cpu::Waits::warp);
-  barriers = before;
+  on_cpu::wait(on_cpu::Waits::shuffle);
   T found;
   memcpy(&found, &handed[on_cpu::current / 32 * 32 + (lane & 31)], sizeof(T));
   return found;
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int lanes, int = 32) {
-  return __shfl_sync(mask, value, (on_cpu::current % 32) ^ lanes);
+T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32) {
+  return __shfl_sync(mask, value, (on_cpu::current % 32) ^ lanes, width);
 }
 
 #define EXPORT(kernel)                                                                          \

@@ -1,8 +1,9 @@
-"""The Triton kernels inside compiled code beside themselves: the largest differences, as JSON.
+"""An implementation's kernels inside compiled code beside themselves: the largest differences.
 
-    python -m tests.compiled_triton 'rule=sum phi=… …' …
+    python -m tests.compiled_kernels triton 'rule=sum phi=… …' …
 
-No graph break is allowed; the back end changes nothing of what is called.
+As JSON, a line a problem. No graph break is allowed; the back end changes nothing of what is
+called.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators.problem import Problem
 
 
-def main(*problems: str) -> None:
-    run, truths = IMPLEMENTATIONS["triton"].run, Truths()
+def main(implementation: str, *problems: str) -> None:
+    run, truths = IMPLEMENTATIONS[implementation].run, Truths()
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
     for text in problems:
         problem = Problem.parse(text)

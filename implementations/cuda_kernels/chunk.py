@@ -1,0 +1,75 @@
+"""The kernels of whole chunks: what they give out, and their launches."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fwpbench.implementations._kernel_operator import Given, Shapes
+from fwpbench.implementations._kernel_terms import LAWS, NORMS, kind, normalizer, query_map
+from fwpbench.implementations.cuda_kernels.chunk_plan import ChunkPlan, chunk_plan
+from fwpbench.implementations.cuda_kernels.launch import launch
+from fwpbench.implementations.cuda_kernels.sources import Constant, Constants, Word
+from fwpbench.operators.problem import Problem
+
+
+def shapes(problem: Problem, keeps: bool) -> Shapes:
+    """o, S and z; then, for the gradients, the state before every chunk."""
+    import torch
+
+    p, chunks, divides = problem, -(-problem.tokens // _planned(problem).C), None
+    divides = normalizer(p) != "none"
+    found: Shapes = {}
+    if p.reads:
+        found["o"] = (p.B, p.tokens, p.H, p.V), p.torch_dtype
+    numbers: dict[str, tuple[bool, tuple[int, ...]]] = {
+        "S": (p.state_out, (p.B, p.H, p.D, p.V)),
+        "z": (p.state_out and divides, (p.B, p.H, p.D)),
+        "kept": (keeps, (p.B, p.H, chunks, p.D, p.V)),
+        "kept_z": (keeps and divides, (p.B, p.H, chunks, p.D)),
+    }
+    return found | {name: (shape, torch.float32) for name, (is_, shape) in numbers.items() if is_}
+
+
+def _planned(problem: Problem) -> ChunkPlan:
+    plan = chunk_plan(problem)
+    assert plan is not None, "choice.py has other kernels for what has no layout"
+    return plan
+
+
+def constants(problem: Problem, plan: ChunkPlan, **more: Constant) -> Constants:
+    p = problem
+    scale, _ = NORMS[p.norm]
+    law = LAWS[p.rule]
+    return {
+        "K": p.K,
+        "V": p.V,
+        "D": p.D,
+        "PADDED_D": plan.PADDED_D,
+        "KEY_MAP": Word("Map", kind(p.phi)),
+        "QUERY_MAP": Word("Map", query_map(p)),
+        "SCALE": Word("Scale", scale),
+        "DECAY": Word("Decay", law.DECAY),
+        "NORMALIZER": Word("Normalizer", normalizer(p)),
+        "WEIGHS": law.WEIGHS,
+        "CORRECTS": law.CORRECTS,
+        "READS": p.reads,
+        "STATE_IN": p.state_in,
+        "STATE_OUT": p.state_out,
+        "PRECISION": Word("Precision", plan.PRECISION),
+        "C": plan.C,
+        "BV": plan.BV,
+        "WARPS": plan.WARPS,
+        "PLANNED_FLOATS": plan.floats,
+        **more,
+    }
+
+
+def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
+    q, k, v, alpha, beta, projection, S, z, _ = given
+    plan = _planned(problem)
+    launch(
+        "chunk_forward", problem.dtype, constants(problem, plan, KEEPS="kept" in out),
+        (problem.B * problem.H, plan.tiles), plan.threads, 4 * plan.floats, v,
+        q, k, v, alpha, beta, projection, S, z, *map(out.get, ("o", "kept", "kept_z", "S", "z")),
+        problem.tokens, problem.H,
+    )  # fmt: skip

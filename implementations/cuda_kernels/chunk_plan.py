@@ -1,0 +1,82 @@
+"""How the kernels of whole chunks are laid out in a block, and which problems they are for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fwpbench.implementations._kernel_terms import LAWS, normalizer
+from fwpbench.operators.problem import Problem
+
+RULES = ("sum", "decay", "gated", "delta", "gated-delta")
+#: Products by dtype. fp16 has the bits of tf32, whose range cannot be left.
+PRECISIONS = {"fp32": "fp32", "bf16": "bf16", "fp16": "tf32"}
+#: Shared memory of a block that sm_120 gives, the least of those from sm_80 on.
+SHARED_BYTES = 99 * 1024
+
+
+def padded(columns: int) -> int:
+    """From row to row of a tile in shared memory, as in sources/chunk.cuh."""
+    return columns + 4
+
+
+def sixteens(size: int) -> int:
+    return -(-size // 16) * 16
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """C tokens a chunk, BV value columns a block; sources/chunk_forward.cu says more."""
+
+    C: int
+    BV: int
+    WARPS: int
+    PADDED_D: int
+    V: int
+    PRECISION: str
+    #: Of shared memory.
+    floats: int
+    #: Whether rows of features lie in global memory.
+    WIDE: bool = False
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.WARPS
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.V // self.BV)
+
+
+def chunk_plan(problem: Problem) -> ChunkPlan | None:
+    """Of the forward kernel; None where a block's shared memory is too small for every layout."""
+    p = problem
+    for C, BV in ((32, 64), (32, 32), (32, 16), (16, 16)):
+        BV = min(BV, sixteens(p.V))
+        # Two tiles of 16 × 16 of S, or of what it gives, for every warp: small heads have a block
+        # of one, and a multiprocessor has as many of these blocks at a time as fit.
+        WARPS = _power_below(min(8, max(C, p.D) * BV // 512))
+        floats = _floats(p, C, BV, WARPS)
+        if 4 * floats <= SHARED_BYTES:
+            return ChunkPlan(C, BV, WARPS, sixteens(p.D), p.V, PRECISIONS[p.dtype], floats)
+    return None
+
+
+def _power_below(number: int) -> int:
+    return 1 << max(0, number.bit_length() - 1)
+
+
+def _floats(p: Problem, C: int, BV: int, WARPS: int) -> int:
+    law, divides, D = LAWS[p.rule], normalizer(p) != "none", sixteens(p.D)
+    tiles_of_tokens = C * (padded(D) * (1 + p.reads) + padded(BV))
+    squares = C * padded(C) * (p.reads + law.CORRECTS + (law.DECAY != "none"))
+    numbers = C * (law.WEIGHS + divides * (law.CORRECTS + 1)) + divides * p.D + WARPS * p.K
+    return D * padded(BV) + tiles_of_tokens + squares + numbers
+
+
+def is_chunked(problem: Problem) -> bool:
+    """Fewer tokens than two a chunk are done one by one."""
+    p = problem
+    if p.rule not in RULES or p.masked or p.backward:
+        return False
+    plan = chunk_plan(p)
+    return plan is not None and p.tokens >= 2 * plan.C

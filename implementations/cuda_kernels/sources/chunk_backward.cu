@@ -1,0 +1,436 @@
+// Chunk by chunk backwards: the state before a chunk was kept, all else of it is computed anew.
+//
+// P = k', Q = q' [C, D], b = β, Γ the decay between two tokens, γ since the chunk began, λ until it
+// ends, r = 1 / (z_{i−1}·P + ε) where the delta rule divides, else 1; n = γ Q·z + tril(Γ∘QPᵀ) 1 + ε.
+// N = tril(b r Γ∘PPᵀ, −1), W = V − r γ PS, U = (I + N)⁻¹ bW; of rules that do not correct U = V or bV.
+//     dN = dO / n      dy = −Σ dN∘O       E = tril(dN Uᵀ + dy 1ᵀ)
+//     dU = tril(Γ∘QPᵀ)ᵀ dN + λ P dS       dW = (I + N)⁻ᵀ dU    dL = −tril(dW Uᵀ, −1)
+//     dV = b dW   db = Σ dW∘W + Σ dL∘r Γ∘PPᵀ    F = −r γ b dW   ds = −r² dr = −r (Σ dL∘N + Σ F∘PS)
+//     dQ = γ (dN Sᵀ + dy zᵀ) + (Γ∘E) P
+//     dP = λ (U dSᵀ + 1 dzᵀ) + (Γ∘E)ᵀ Q + F Sᵀ + ds zᵀ + (J + Jᵀ) P    J = tril(dL∘b r Γ + ds, −1)
+//     dS ← γ_C dS + (γQ)ᵀ dN + Pᵀ F       dz ← γ_C dz + (γQ)ᵀ dy + Pᵀ ds
+// where 1 is b for `gated`, whose dW is dU and whose db is dU·V, and of z's column dy·tril(Γ∘QPᵀ) + λ P·dz.
+// Let M be the gradient of Γ, with a row more for the state that leaves and a column for the one that
+// enters: M[i, j] = E∘QPᵀ + dL∘b r PPᵀ, M[i, in] = dN·QS + dy Q·z − b r dW·PS, M[out, j] = U·PdS +
+// 1 P·dz, M[out, in] = ⟨S, dS⟩ + z·dz. Then
+//     dα_t = Σ_{i ≥ t > j} Γ[i, t] Γ[t − 1, j] M[i, j]
+// divides by no gate, so gates may be 0. All is linear in the value columns: a block has BV of them and
+// gives their part of dq, dk, dα, dβ and dz, which are added up afterwards.
+#include "chunk.cuh"
+
+constexpr int LD = padded(PADDED_D), LV = padded(BV), LC = padded(C);
+
+// Shared memory, in floats. Where φ is WIDE, rows of features and S stay in memory.
+constexpr int AT_DS = 0;
+constexpr int AT_S = AT_DS + PADDED_D * LV;
+constexpr int AT_P = AT_S + (WIDE ? 0 : PADDED_D * LV);
+constexpr int AT_Q = AT_P + (WIDE ? 0 : C * LD);
+constexpr int AT_G = AT_Q + (WIDE ? 0 : C * LD);
+constexpr int AT_Z = AT_G + (WIDE ? 0 : C * LD);
+constexpr int AT_DZ = AT_Z + DIVIDES * PADDED_D;
+constexpr int AT_W = AT_DZ + DIVIDES * PADDED_D;
+constexpr int AT_U = AT_W + C * LV;
+constexpr int AT_DU = AT_U + C * LV;
+constexpr int AT_DN = AT_DU + C * LV;
+constexpr int AT_READ = AT_DN + READS * C * LV;
+constexpr int AT_FAR = AT_READ + (READS && (DECAYS || DIVIDES)) * C * LV;
+constexpr int AT_SCORES = AT_FAR + CORRECTS * C * LV;
+constexpr int AT_E = AT_SCORES + READS * C * LC;
+constexpr int AT_NEAR = AT_E + READS * C * LC;
+constexpr int AT_DL = AT_NEAR + CORRECTS * C * LC;
+constexpr int AT_GAMMA = AT_DL + CORRECTS * C * LC;
+constexpr int AT_DGAMMA = AT_GAMMA + DECAYS * C * LC;
+constexpr int AT_TOKENS = AT_DGAMMA + DECAYS * C * LC;
+constexpr int AT_ROWS = AT_TOKENS + 14 * C;
+constexpr int AT_ROOM = AT_ROWS + WARPS * K;
+constexpr int FLOATS = AT_ROOM + WARPS;
+
+__device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 * i); }
+
+//! C rows of features: in shared memory, or the n-th of those that a block has in global memory.
+template <bool IN_MEMORY>
+struct Rows {
+  typedef Shared<float> Row;
+  static __device__ Row at(int i, float*, int) { return at_float(i); }
+};
+template <>
+struct Rows<true> {
+  typedef float* Row;
+  static __device__ Row at(int, float* scratch, int n) { return scratch + n * C * LD; }
+};
+typedef Rows<WIDE>::Row Row;
+
+// With 1 the compiler does not spill a few registers for one block more.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
+                   const float* beta, const float* projection, const float* kept,
+                   const float* kept_z, float* scratch, const Number* d_o, const float* dS_out,
+                   const float* dz_out, Gradient* dq, Gradient* dk, Number* dv, float* dalpha,
+                   float* dbeta, float* dS_in, float* dz_in, Index T, Index H, Index part,
+                   Index part_gate, Index part_z) {
+  static_assert(FLOATS == PLANNED_FLOATS);
+  int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, first = blockIdx.y * BV;
+  Index bh = blockIdx.x, chunks = (T + C - 1) / C, tile = blockIdx.y;
+  dq += tile * part, dk += tile * part;
+  dalpha += tile * part_gate, dbeta += tile * part_gate;
+  scratch += (bh * gridDim.y + tile) * 3 * C * LD;
+  Row P = Rows<WIDE>::at(AT_P, scratch, 0), Q = Rows<WIDE>::at(AT_Q, scratch, 1),
+      G = Rows<WIDE>::at(AT_G, scratch, 2);
+  Shared<float> dS = at_float(AT_DS), S_here = at_float(AT_S), z = at_float(AT_Z), dz = at_float(AT_DZ),
+                W = at_float(AT_W), U = at_float(AT_U), dU = at_float(AT_DU), dN = at_float(AT_DN),
+                read = at_float(AT_READ), far = at_float(AT_FAR), scores = at_float(AT_SCORES),
+                E = at_float(AT_E), near = at_float(AT_NEAR), dL = at_float(AT_DL),
+                gammas = at_float(AT_GAMMA), dGamma = at_float(AT_DGAMMA),
+                row_rooms = at_float(AT_ROWS), row_room = row_rooms + warp * K, room = at_float(AT_ROOM);
+  auto vector = [](int n) { return at_float(AT_TOKENS + n * C); };
+  Shared<float> gate = vector(0), weight = vector(1), retrieval = vector(2), seen = vector(3),
+                Qz = vector(4), Pz = vector(5), Pdz = vector(6), dy = vector(7), ds = vector(8),
+                along_W = vector(9), along_far = vector(10), of_entering = vector(11),
+                of_leaving = vector(12), inside = vector(13);
+  auto gamma = [&](int i, int j) { return DECAYS ? float(gammas[i * LC + j]) : 1.f; };
+  auto since = [&](int i) { return gamma(i, C); };
+  auto left = [&](int i) { return gamma(C - 1, i); };
+  auto b_of = [&](int i) { return WEIGHS ? float(weight[i]) : 1.f; };
+  //! What z adds of a key.
+  auto one = [&](int i) { return NORMALIZER == Normalizer::same_law ? b_of(i) : 1.f; };
+  auto r_of = [&](int i) { return RETRIEVES ? float(retrieval[i]) : 1.f; };
+
+  for (int n = thread; n < PADDED_D * BV; n += THREADS) {
+    int d = n / BV, e = n % BV;
+    dS[d * LV + e] = STATE_OUT && d < D && first + e < V ? dS_out[(bh * D + d) * V + first + e] : 0.f;
+  }
+  if constexpr (DIVIDES)
+    // What comes in from outside is nobody's part, so the first tile takes it.
+    for (int d = thread; d < PADDED_D; d += THREADS)
+      dz[d] = STATE_OUT && tile == 0 && d < D ? dz_out[bh * D + d] : 0.f;
+
+  for (Index n = chunks - 1; n >= 0; n--) {
+    Chunk chunk(bh, n, T, H);
+    const float* S_kept = kept + (bh * chunks + n) * D * V;
+    auto S = [&](int d, int e) {
+      if constexpr (WIDE) return d < D && first + e < V ? S_kept[Index(d) * V + first + e] : 0.f;
+      return float(S_here[d * LV + e]);
+    };
+
+    // What the chunk brings.
+    __syncthreads();
+    if constexpr (!WIDE)
+      for (int n = thread; n < PADDED_D * BV; n += THREADS) {
+        int d = n / BV, e = n % BV;
+        S_here[d * LV + e] = d < D && first + e < V ? S_kept[d * V + first + e] : 0.f;
+      }
+    if constexpr (DIVIDES)
+      for (int d = thread; d < PADDED_D; d += THREADS)
+        z[d] = d < D ? kept_z[(bh * chunks + n) * D + d] : 0.f;
+    for (int n = thread; n < C * BV; n += THREADS) {
+      int i = n / BV, e = n % BV;
+      bool is = chunk.live(i) && first + e < V;
+      W[i * LV + e] = is ? to_float(v[chunk.row(i) * V + first + e]) : 0.f;
+      if constexpr (READS) dN[i * LV + e] = is ? to_float(d_o[chunk.row(i) * V + first + e]) : 0.f;
+    }
+    for (int i = thread; i < C; i += THREADS) {
+      if constexpr (WEIGHS) weight[i] = chunk.live(i) ? beta[chunk.row(i)] : 0.f;
+      if constexpr (DECAYS) gate[i] = decay_of(chunk, alpha, beta, i);
+    }
+    if constexpr (DECAYS) between(chunk, alpha, beta, Matrix{gammas, LC});
+    features_of<KEY_MAP>(chunk, k, projection, row_rooms, MatrixAt<Row>{P, LD});
+    if constexpr (READS)
+      features_of<QUERY_MAP>(chunk, q, projection, row_rooms, MatrixAt<Row>{Q, LD});
+    __syncthreads();
+
+    // What was found, read and will be written to.
+    auto of = [](auto x, int ld) { return [=](int i, int j) { return float(x[i * ld + j]); }; };
+    auto turned = [](auto x, int ld) { return [=](int i, int j) { return float(x[j * ld + i]); }; };
+    auto into = [](Shared<float> x, int ld) {
+      return [=](int i, int j, float sum) { x[i * ld + j] = sum; };
+    };
+    if constexpr (READS)
+      product<PRECISION, C, C, PADDED_D>(of(Q, LD), turned(P, LD), into(scores, LC));
+    if constexpr (CORRECTS) {
+      // In float32 where r needs its sums, as forwards.
+      product<RETRIEVES ? Precision::fp32 : PRECISION, C, C, PADDED_D>(
+          of(P, LD), turned(P, LD), into(near, LC));
+      product<PRECISION, C, BV, PADDED_D>(of(P, LD), S, into(far, LV));
+    }
+    if constexpr (READS && (DECAYS || DIVIDES))
+      product<PRECISION, C, BV, PADDED_D>(of(Q, LD), S, into(read, LV));
+    product<PRECISION, C, BV, PADDED_D>(of(P, LD), of(dS, LV), into(dU, LV));
+    if constexpr (DIVIDES)
+      for (int i = warp; i < C; i += WARPS) {
+        float Qz_sum = 0.f, Pz_sum = 0.f, Pdz_sum = 0.f;
+        for (int d = lane; d < PADDED_D; d += 32) {
+          float x = P[i * LD + d];
+          if constexpr (READS) Qz_sum += float(Q[i * LD + d]) * float(z[d]);
+          Pz_sum += x * float(z[d]);
+          Pdz_sum += x * float(dz[d]);
+        }
+        Qz_sum = sum_over_warp(Qz_sum), Pz_sum = sum_over_warp(Pz_sum);
+        Pdz_sum = sum_over_warp(Pdz_sum);
+        if (lane == 0) Qz[i] = Qz_sum, Pz[i] = Pz_sum, Pdz[i] = Pdz_sum;
+      }
+    if constexpr (DECAYS) {
+      float sum = 0.f;
+      for (int n = thread; n < PADDED_D * BV; n += THREADS)
+        sum += S(n / BV, n % BV) * float(dS[n / BV * LV + n % BV]);
+      if constexpr (DIVIDES)
+        for (int d = thread; d < PADDED_D; d += THREADS) sum += float(z[d]) * float(dz[d]);
+      sum = sum_over_warp(sum);
+      if (lane == 0) room[warp] = sum;
+    }
+    __syncthreads();
+    auto decayed_scores = [&](int i, int j) {
+      return i >= j ? gamma(i, j) * float(scores[i * LC + j]) : 0.f;
+    };
+    if constexpr (DIVIDES) {
+      for (int i = thread; i < C; i += THREADS) {
+        float found = Pz[i] + EPSILON;
+        if constexpr (CORRECTS) {
+          for (int j = 0; j < i; j++) found += near[i * LC + j];
+          retrieval[i] = 1.f / found;
+        }
+        if constexpr (READS) {
+          float sum = since(i) * Qz[i] + EPSILON;
+          for (int j = 0; j <= i; j++) sum += decayed_scores(i, j) * one(j);
+          seen[i] = sum;
+        }
+      }
+      __syncthreads();
+    }
+    // Of a token, its row of value columns: a warp each.
+    if constexpr (READS && (DECAYS || DIVIDES))
+      for (int i = warp; i < C; i += WARPS) {
+        float sum = 0.f;
+        for (int e = lane; e < BV; e += 32) {
+          float x = dN[i * LV + e];
+          if constexpr (DIVIDES) dN[i * LV + e] = x = x / float(seen[i]);
+          sum += x * float(read[i * LV + e]);
+        }
+        sum = sum_over_warp(sum);
+        if (lane == 0) of_entering[i] = sum;
+      }
+    if constexpr (CORRECTS) {
+      for (int n = thread; n < C * BV; n += THREADS) {
+        int i = n / BV, e = n % BV;
+        float found = r_of(i) * since(i) * float(far[i * LV + e]);
+        W[i * LV + e] -= found;
+        U[i * LV + e] = b_of(i) * float(W[i * LV + e]);
+      }
+      // N, until its gradient takes its place.
+      for (int n = thread; n < C * C; n += THREADS) {
+        int i = n / C, j = n % C;
+        dL[i * LC + j] = i > j ? b_of(i) * r_of(i) * gamma(i, j) * float(near[i * LC + j]) : 0.f;
+      }
+      solve<BV>(of(dL, LC), Matrix{U, LV});
+    } else {
+      for (int n = thread; n < C * BV; n += THREADS) {
+        int i = n / BV, e = n % BV;
+        U[i * LV + e] = b_of(i) * float(W[i * LV + e]);
+      }
+      __syncthreads();
+    }
+    if constexpr (READS && DIVIDES) {
+      product<PRECISION, C, BV, C>(decayed_scores, of(U, LV), [&](int i, int e, float sum) {
+        read[i * LV + e] = (since(i) * float(read[i * LV + e]) + sum) / float(seen[i]);
+      });
+      __syncthreads();
+    }
+    if constexpr (DECAYS || DIVIDES)
+      for (int i = warp; i < C; i += WARPS) {
+        float along = 0.f, leaving = 0.f;
+        for (int e = lane; e < BV; e += 32) {
+          if constexpr (READS && DIVIDES)
+            along -= float(dN[i * LV + e]) * float(read[i * LV + e]);
+          if constexpr (DECAYS) leaving += float(U[i * LV + e]) * float(dU[i * LV + e]);
+        }
+        along = sum_over_warp(along), leaving = sum_over_warp(leaving);
+        if (lane == 0) {
+          if constexpr (READS && DIVIDES) dy[i] = along;
+          if constexpr (DECAYS) {
+            if constexpr (READS && DIVIDES) of_entering[i] += along * float(Qz[i]);
+            if constexpr (!READS) of_entering[i] = 0.f;
+            if constexpr (DIVIDES) leaving += one(i) * float(Pdz[i]);
+            of_leaving[i] = leaving;
+          }
+        }
+      }
+    __syncthreads();
+
+    // Back through what was read, and through the correction.
+    if constexpr (READS) {
+      product<PRECISION, C, C, BV>(of(dN, LV), turned(U, LV), [&](int i, int j, float sum) {
+        if constexpr (DIVIDES) sum += float(dy[i]) * one(j);
+        E[i * LC + j] = i >= j ? sum : 0.f;
+      });
+      auto scores_of_later = [&](int i, int j) { return decayed_scores(j, i); };
+      product<PRECISION, C, BV, C>(scores_of_later, of(dN, LV), [&](int i, int e, float sum) {
+        dU[i * LV + e] = left(i) * float(dU[i * LV + e]) + sum;
+      });
+    } else if constexpr (DECAYS) {
+      for (int n = thread; n < C * BV; n += THREADS) dU[n / BV * LV + n % BV] *= left(n / BV);
+    }
+    if constexpr (CORRECTS) {
+      solve<BV, true>(of(dL, LC), Matrix{dU, LV});
+      product<PRECISION, C, C, BV>(of(dU, LV), turned(U, LV), [&](int i, int j, float sum) {
+        dL[i * LC + j] = i > j ? -sum : 0.f;
+      });
+    } else {
+      __syncthreads();
+    }
+    if constexpr (WEIGHS)
+      for (int i = warp; i < C; i += WARPS) {
+        float of_W = 0.f, of_far = 0.f;
+        for (int e = lane; e < BV; e += 32) {
+          of_W += float(dU[i * LV + e]) * float(W[i * LV + e]);
+          if constexpr (CORRECTS) of_far += float(dU[i * LV + e]) * float(far[i * LV + e]);
+        }
+        of_W = sum_over_warp(of_W), of_far = sum_over_warp(of_far);
+        if (lane == 0) {
+          along_W[i] = of_W;
+          if constexpr (CORRECTS) along_far[i] = of_far;
+        }
+      }
+    for (int n = thread; n < chunk.tokens * BV; n += THREADS) {
+      int i = n / BV, e = n % BV;
+      if (first + e < V)
+        store(dv + chunk.row(i) * V + first + e, b_of(i) * float(dU[i * LV + e]));
+    }
+    __syncthreads();
+    if constexpr (WEIGHS)
+      for (int i = thread; i < C; i += THREADS) {
+        float db = along_W[i];
+        if constexpr (CORRECTS) {
+          float sum = 0.f;
+          for (int j = 0; j < i; j++)
+            sum += float(dL[i * LC + j]) * gamma(i, j) * float(near[i * LC + j]);
+          sum *= r_of(i);
+          db += sum;
+          float found = b_of(i) * r_of(i) * float(along_far[i]);
+          if constexpr (DECAYS) of_entering[i] -= found;
+          if constexpr (DIVIDES) ds[i] = -r_of(i) * (b_of(i) * sum - since(i) * found);
+        } else if constexpr (DIVIDES) {
+          db += left(i) * float(Pdz[i]);
+          if constexpr (READS)
+            for (int t = i; t < C; t++) db += float(dy[t]) * decayed_scores(t, i);
+        }
+        inside[i] = db;
+      }
+    if constexpr (DECAYS) {
+      if constexpr (CORRECTS) __syncthreads();
+      for (int j = thread; j <= C; j += THREADS) {
+        float sum = 0.f;
+        if (j < C) {
+          sum = of_leaving[j];
+        } else {
+          for (int n = 0; n < WARPS; n++) sum += room[n];
+        }
+        for (int t = C - 1; t >= 0; t--) {
+          float M = 0.f;
+          if (j == C) {
+            M = of_entering[t];
+          } else if (j < t) {
+            if constexpr (READS) M += float(E[t * LC + j]) * float(scores[t * LC + j]);
+            if constexpr (CORRECTS)
+              M += float(dL[t * LC + j]) * b_of(t) * r_of(t) * float(near[t * LC + j]);
+          }
+          sum = (t + 1 < C ? float(gate[t + 1]) : 1.f) * sum + M;
+          dGamma[t * LC + j] = j < t || j == C ? (t ? gamma(t - 1, j) : 1.f) * sum : 0.f;
+        }
+      }
+    }
+    __syncthreads();
+    for (int i = thread; i < chunk.tokens; i += THREADS) {
+      float da = 0.f;
+      if constexpr (DECAYS)
+        for (int j = 0; j <= C; j++) da += dGamma[i * LC + j];
+      if constexpr (DECAY == Decay::head) dalpha[chunk.row(i)] = da;
+      if constexpr (WEIGHS)
+        dbeta[chunk.row(i)] = inside[i] - (DECAY == Decay::beta ? da : 0.f);
+    }
+
+    // Features and state. What products round is as it came, where it can be: not decayed.
+    auto S_turned = [&](int e, int d) { return S(d, e); };
+    if constexpr (READS) {
+      each_tile<C, PADDED_D>([&](auto& sum) {
+        sum.template add<PRECISION, BV>(of(dN, LV), S_turned);
+        sum.each([&](int i, int d, float& x) {
+          if constexpr (DIVIDES) x += float(dy[i]) * float(z[d]);
+          x *= since(i);
+        });
+        sum.template add<PRECISION, C>(
+            [&](int i, int j) { return gamma(i, j) * float(E[i * LC + j]); }, of(P, LD));
+        sum.each([&](int i, int d, float x) { G[i * LD + d] = x; });
+      });
+      __syncthreads();
+      for (int i = warp; i < chunk.tokens; i += WARPS) {
+        // It leaves φ(q), of which q' is a multiple.
+        Row x = Q + i * LD;
+        float s = features_gradient<QUERY_MAP>(q + chunk.row(i) * K, projection, row_room, x,
+                                               G + i * LD, dq + chunk.row(i) * K);
+        if constexpr (SCALE != Scale::none)
+          for (int d = lane; d < D; d += 32) x[d] *= s;
+      }
+      __syncthreads();
+    }
+    auto F = [&](int i, int e) {
+      return -r_of(i) * since(i) * b_of(i) * float(dU[i * LV + e]);
+    };
+    each_tile<C, PADDED_D>([&](auto& sum) {
+      sum.template add<PRECISION, BV>(of(U, LV), turned(dS, LV));
+      sum.each([&](int i, int d, float& x) {
+        if constexpr (DIVIDES) x += one(i) * float(dz[d]);
+        x *= left(i);
+      });
+      if constexpr (READS)
+        sum.template add<PRECISION, C>(
+            [&](int i, int j) { return j >= i ? gamma(j, i) * float(E[j * LC + i]) : 0.f; },
+            of(Q, LD));
+      if constexpr (CORRECTS) {
+        auto J = [&](int i, int j) {
+          if (i <= j) return 0.f;
+          float x = float(dL[i * LC + j]) * b_of(i) * r_of(i) * gamma(i, j);
+          return DIVIDES ? x + float(ds[i]) : x;
+        };
+        sum.template add<PRECISION, BV>(F, S_turned);
+        sum.template add<PRECISION, C>([&](int i, int j) { return J(i, j) + J(j, i); }, of(P, LD));
+      }
+      sum.each([&](int i, int d, float x) {
+        if constexpr (CORRECTS && DIVIDES) x += float(ds[i]) * float(z[d]);
+        G[i * LD + d] = x;
+      });
+    });
+    __syncthreads();
+    float across = since(C - 1);
+    each_tile<PADDED_D, BV>([&](auto& sum) {
+      if constexpr (READS)
+        sum.template add<PRECISION, C>(
+            [&](int d, int i) { return since(i) * float(Q[i * LD + d]); }, of(dN, LV));
+      if constexpr (CORRECTS) sum.template add<PRECISION, C>(turned(P, LD), F);
+      sum.each([&](int d, int e, float x) {
+        dS[d * LV + e] = across * float(dS[d * LV + e]) + x;
+      });
+    });
+    if constexpr (DIVIDES)
+      for (int d = thread; d < PADDED_D; d += THREADS) {
+        float sum = across * float(dz[d]);
+        for (int i = 0; i < C; i++) {
+          if constexpr (READS) sum += since(i) * float(dy[i]) * float(Q[i * LD + d]);
+          if constexpr (CORRECTS) sum += float(ds[i]) * float(P[i * LD + d]);
+        }
+        dz[d] = sum;
+      }
+    __syncthreads();
+    for (int i = warp; i < chunk.tokens; i += WARPS)
+      features_gradient<KEY_MAP>(k + chunk.row(i) * K, projection, row_room, P + i * LD, G + i * LD,
+                                 dk + chunk.row(i) * K);
+  }
+  __syncthreads();
+  if constexpr (STATE_IN) {
+    for (int n = thread; n < D * BV; n += THREADS) {
+      int d = n / BV, e = n % BV;
+      if (first + e < V) dS_in[(bh * D + d) * V + first + e] = dS[d * LV + e];
+    }
+    if constexpr (DIVIDES)
+      for (int d = thread; d < D; d += THREADS) dz_in[tile * part_z + bh * D + d] = dz[d];
+  }
+}
+EXPORT(fwp_chunk_backward)

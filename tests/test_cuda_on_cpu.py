@@ -1,0 +1,170 @@
+"""CUDA C++ on a CPU catches what it promises to catch; the same done right passes."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fwpbench.implementations import IMPLEMENTATIONS
+
+CUDA = IMPLEMENTATIONS["cuda"]
+pytestmark = pytest.mark.skipif(
+    CUDA.missing() is not None or "cpu" not in CUDA.devices,
+    reason=CUDA.missing() or "FWPBENCH_CUDA_ON_CPU=1 is not set",
+)
+HERE = Path(__file__).parent
+THREADS = 64
+
+
+@pytest.fixture(scope="module")
+def library() -> str:
+    from fwpbench.implementations.cuda_kernels import on_cpu
+
+    return str(on_cpu.library((HERE / "on_cpu_kernels.cu").read_text(encoding="utf-8")))
+
+
+def launched(library: str, kernel: str, *, blocks: int = 1, seed: int = 0, size: int = 4 * THREADS):
+    numbers = map(str, (THREADS, blocks, size, seed))
+    return subprocess.run(
+        [sys.executable, str(HERE / "launch_on_cpu.py"), library, kernel, *numbers],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+RACE_READ = "a race: shared memory is read that another thread writes"
+RACE_WRITTEN = "a race: shared memory is written that another thread reads"
+RACE_TWICE = "a race: two threads write to one place"
+#: A read and a write without a barrier between them are met in either order.
+EITHER = (RACE_READ, RACE_WRITTEN)
+CAUGHT = {
+    "some_threads_return": ("__syncthreads() is not reached by all threads",),
+    "two_barriers_for_one": ("threads wait at different __syncthreads()",),
+    "a_lane_returns_before_a_shuffle": ("the others have gone on or returned",),
+    "a_shuffle_against_a_barrier_of_the_warp": ("lanes of a warp shuffle, the others are at",),
+    "a_barrier_of_the_warp_against_one_of_the_block": ("the others have gone on or returned",),
+    "half_a_warp_is_named": ("whole warps only",),
+    "part_of_a_warp_shuffles": ("whole warps only",),
+    "nobody_has_written": ("shared memory is read that nobody has written",),
+    "what_the_last_block_wrote_is_gone": ("shared memory is read that nobody has written",),
+    "a_number_too_far": ("an access outside shared memory",),
+    "a_number_before": ("an access outside shared memory",),
+    **{
+        f"{what}_{where}": sentences
+        for where in ("within", "shuffled", "across")
+        for what, sentences in {
+            "write_then_read": (*EITHER, "nobody has written"),
+            "read_then_write": EITHER,
+            "all_read_then_one_writes": EITHER,
+            "write_twice": (RACE_TWICE,),
+        }.items()
+    },
+}
+PASSES = (
+    "barriers_are_met",
+    "write_then_read_in_order",
+    "read_then_write_in_order",
+    "all_read_then_one_writes_in_order",
+    "write_twice_in_order",
+)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("kernel", CAUGHT)
+def test_what_is_wrong_ends_the_process_with_a_sentence(library, kernel, seed):
+    blocks = 2 if kernel == "what_the_last_block_wrote_is_gone" else 1
+    done = launched(library, kernel, blocks=blocks, seed=seed)
+    assert done.returncode < 0, done.stdout
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("CUDA on CPU: ")
+    assert any(sentence in said for sentence in CAUGHT[kernel]), said
+
+
+@pytest.mark.parametrize("kernel", PASSES)
+def test_the_same_done_right_passes_in_every_order(library, kernel):
+    done = [launched(library, kernel, seed=seed) for seed in range(3)]
+    assert [each.stderr for each in done] == [""] * 3
+    first, *others = [json.loads(each.stdout)[:THREADS] for each in done]
+    assert others == [first, first]
+    wanted = {
+        "barriers_are_met": [(n ^ 1) + 100.0 * (n // 32 * 32 + 3) for n in range(THREADS)],
+        "write_then_read_in_order": [float(n ^ 32) for n in range(THREADS)],
+        "read_then_write_in_order": [float(n ^ 32) for n in range(THREADS)],
+        "all_read_then_one_writes_in_order": [7.0] * THREADS,
+        "write_twice_in_order": [2.0] * THREADS,
+    }
+    assert first == wanted[kernel]
+
+
+def test_threads_run_in_an_order_that_the_seed_shuffles(library):
+    """Then what is right in every order is told from what is right by luck."""
+    orders, sums = [], []
+    for seed in range(2):
+        numbers = json.loads(launched(library, "who_came_when", seed=seed).stdout)
+        assert sorted(numbers[:THREADS]) == list(range(THREADS))
+        orders.append(numbers[:THREADS])
+        sums.append(numbers[THREADS + 1 : 2 * THREADS + 1])
+    assert orders[0] != orders[1]
+    assert list(range(THREADS)) not in orders
+    assert sums[0] == sums[1]
+
+
+@pytest.mark.parametrize("threads", [0, 33, 1056])
+def test_a_block_is_whole_warps(library, threads):
+    arguments = [library, "barriers_are_met", *map(str, (threads, 1, 0, 0))]
+    done = subprocess.run(
+        [sys.executable, str(HERE / "launch_on_cpu.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "a block has 32 to 1024 threads, whole warps" in done.stderr
+
+
+def test_static_shared_memory_is_refused_by_the_compiler():
+    from fwpbench.implementations.cuda_kernels import on_cpu
+
+    text = '#include "portable.cuh"\n__global__ void kernel() { __shared__ float x[32]; }\n'
+    with pytest.raises(RuntimeError, match=r"take shared_memory<T>\(byte\)"):
+        on_cpu.library(text)
+
+
+def floats() -> torch.Tensor:
+    """Every number of 16 bits, the ties between neighbours, and what lies just beside these."""
+    each = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+    halves = each.view(torch.float16).float()
+    bits = (each.to(torch.int32) & 0xFFFF) << 16
+    near = [bits + offset for offset in (0, 0x7FFF, 0x8000, 0x8001)]
+    numbers = [halves, *(part.view(torch.float32) for part in near)]
+    # Ties of fp16 lie half a unit, which a float32 has, above each number.
+    finite = halves[halves.isfinite()]
+    step = torch.nextafter(finite.half(), torch.tensor(torch.inf, dtype=torch.half)).float()
+    ties = (finite + step) / 2
+    beside = torch.tensor(torch.inf)
+    numbers += [ties, torch.nextafter(ties, beside), torch.nextafter(ties, -beside)]
+    return torch.cat([*numbers, torch.tensor([65519.996, 65520.0, 65536.0, 1e-45, 3.4e38, -0.0])])
+
+
+def test_numbers_of_16_bits_are_rounded_as_torch_rounds(library):
+    x = floats().contiguous()
+    half, bfloat = torch.empty_like(x, dtype=torch.half), torch.empty_like(x, dtype=torch.bfloat16)
+    from_half, from_bfloat = torch.empty_like(x), torch.empty_like(x)
+    given = [t.data_ptr() for t in (x, half, bfloat, from_half, from_bfloat)] + [len(x)]
+    numbers = [ctypes.c_int64(number) for number in given]
+    arguments = (ctypes.c_void_p * len(numbers))(*map(ctypes.addressof, numbers))
+    grid = (ctypes.c_uint * 3)(1, 1, 1)
+    ctypes.CDLL(library).launch_fwp_sixteen_bits(grid, 32, ctypes.c_size_t(0), arguments)
+    for got, back in ((half, from_half), (bfloat, from_bfloat)):
+        wanted = x.to(got.dtype)
+        assert torch.equal(got.isnan(), wanted.isnan())
+        numbers_ = ~wanted.isnan()
+        assert torch.equal(got[numbers_].view(torch.int16), wanted[numbers_].view(torch.int16))
+        assert torch.equal(back[numbers_], wanted[numbers_].float())
+        assert torch.equal(back.isnan(), wanted.isnan())
