@@ -12,8 +12,9 @@ from typing import Any
 
 import altair as alt
 
+from fwpbench.reports import axes
 from fwpbench.reports.axes import Axis
-from fwpbench.reports.palette import Style
+from fwpbench.reports.palette import COLOURS, Style
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 #: Said once per page, not once per spec.
@@ -145,6 +146,24 @@ def histogram(
         _base([{"x": limit}]).mark_rule(strokeDash=[4, 3], color="currentColor").encode(x="x:Q")
     )
     return finished(alt.layer(bars, border), width, height)
+
+
+def samples(unit: str, *, width: int, height: int) -> dict[str, Any]:
+    """One dot a sample in the order taken, a line at the median; the page's script has the data."""
+    words = axes.LABELS[unit]
+    base = alt.Chart(alt.NamedData("samples")).transform_calculate(
+        title="'sample ' + datum.x", value=words.replace("datum.value", "datum.y")
+    )
+    y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(labelExpr=words))
+    dots = base.mark_point(filled=True, size=30, color=COLOURS[1], opacity=0.8).encode(
+        x=alt.X("x:Q", title="sample", axis=alt.Axis(tickMinStep=1, format="d")),
+        y=y,
+        tooltip=[alt.Tooltip("title:N", title="title"), alt.Tooltip("value:N", title="value")],
+    )
+    middle = base.mark_rule(strokeDash=[4, 3], color="currentColor").encode(
+        y=alt.Y("median(y):Q", title=None)
+    )
+    return finished(alt.layer(middle, dots), width, height)
 
 
 def _base(rows: list[dict[str, Any]]) -> alt.Chart:

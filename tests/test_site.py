@@ -100,6 +100,30 @@ def test_every_run_has_a_page_and_every_record_a_place(output: Path) -> None:
         assert listed == list(range(1, number + 1))
 
 
+def test_a_records_page_holds_everything_about_it(output: Path) -> None:
+    """Its samples, its environment, its signature; a gzip of JSON that the page's script reads."""
+    found: dict[str, Any] = {}
+    for path in (output / "runs/large").glob("records-*.html"):
+        held = seen(path).unpacked("records")
+        assert dict(held["environments"]["large"])["device"] == sample.DEVICE
+        assert not found.keys() & held["records"].keys()
+        found |= held["records"]
+    for number, record in enumerate([*various(), *failing(various())], 1):
+        one = found[str(number)]
+        assert one["command"] == record.command
+        assert one["said"]["problem"] == record.problem
+        assert one["said"]["signature"].startswith("fwpbench:1|")
+        assert [len(each["values"]) for each in one["samples"]] == [
+            *map(len, record.samples.values())
+        ]
+        assert {name for name, _, _ in one["measured"]} == set(record.metrics)
+
+
+def test_what_pages_share_is_there_once(output: Path) -> None:
+    names = {path.name for path in (output / "assets").iterdir()}
+    assert names == {"charts.js", "tables.js", "site.js", "style.css"}
+
+
 def test_a_records_place_holds_what_came_and_the_command(output: Path) -> None:
     shown = "".join(map(said, sorted((output / "runs/large").glob("records-*.html"))))
     for record in [*various(), *failing(various())]:
@@ -117,7 +141,7 @@ def test_links_lead_to_pages_and_places_of_the_site(output: Path) -> None:
                 continue
             address, _, place = target.partition("#")
             aim = (path.parent / address).resolve() if address else path
-            assert aim in there, f"{path.name}: {target}"
+            assert aim in there or aim.parent == output / "assets", f"{path.name}: {target}"
             assert not place or place in (own if aim == path else there[aim]), target
 
 
@@ -136,7 +160,9 @@ def test_every_page_is_reached_from_the_first(output: Path) -> None:
 def test_nothing_is_asked_from_outside_and_no_string_becomes_markup(output: Path) -> None:
     for path in pages(output):
         parser = seen(path)
-        for attribute in ("src", "action", "data", "srcset", "poster"):
+        for source in parser.values("src"):
+            assert (path.parent / source).resolve() == output / "assets" / "site.js"
+        for attribute in ("action", "data", "srcset", "poster"):
             assert parser.values(attribute) == []
         for tag, known in parser.elements:
             assert tag != "x-evil"
