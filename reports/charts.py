@@ -109,6 +109,45 @@ def dots(series: Sequence[Series], x: Axis, rows: Sequence[str], *, width: int) 
     return finished(alt.layer(interval, points), width, 60 + 24 * len(rows))
 
 
+@dataclass(frozen=True)
+class Dot:
+    """One of a scatter, filled or hollow."""
+
+    x: float
+    y: float
+    label: str
+    text: str
+    filled: bool
+
+
+def scatter(
+    dots: Sequence[Dot], worn: Sequence[Style], x: Axis, y: str, *, width: int, height: int
+) -> dict[str, Any]:
+    """Each dot of its own colour and shape."""
+    rows = [
+        {"x": dot.x, "y": dot.y, "series": dot.label, "value": dot.text, "filled": dot.filled}
+        for dot in dots
+    ]
+    labels = [dot.label for dot in dots]
+    base = _base(rows).encode(
+        x=_x("x", x),
+        y=alt.Y("y:Q", title=y, scale=alt.Scale(zero=False, nice=True)).axis(
+            tickCount=5, domain=False, ticks=False
+        ),
+    )
+    colour = alt.Scale(domain=labels, range=[style.colour for style in worn])
+    points = base.mark_point(size=110, strokeWidth=2, opacity=1).encode(
+        color=alt.Color("series:N", legend=None, scale=colour),
+        fill=alt.Fill("series:N", legend=None, scale=colour),
+        fillOpacity=alt.condition("datum.filled", alt.value(1), alt.value(0)),
+        shape=alt.Shape("series:N", legend=None).scale(
+            domain=labels, range=[style.shape for style in worn]
+        ),
+        tooltip=_tooltip(),
+    )
+    return finished(alt.layer(points), width, height)
+
+
 def histogram(
     counts: Sequence[tuple[float, float, int]],
     x: Axis,

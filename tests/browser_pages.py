@@ -21,7 +21,8 @@ from tests import sample_runs as sample
 
 QUALITY = ("retrieval", "language-modeling", "translation")
 SUITES = (
-    *("agreement", "museum", "speed", "memory", "scaling", "capacity", "stability"),
+    *("agreement", "museum", "speed", "first-call", "memory", "longest", "scaling"),
+    *("capacity", "stability"),
     *QUALITY,
 )
 #: The suites whose records share a section.
