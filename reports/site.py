@@ -19,7 +19,14 @@ from typing import Any
 from jinja2 import Template
 
 from fwpbench.harness.records import Record
-from fwpbench.harness.run_folder import Run, read_environment, read_gate, read_plan, read_records
+from fwpbench.harness.run_folder import (
+    Run,
+    count_lines,
+    read_environment,
+    read_gate,
+    read_plan,
+    read_records,
+)
 from fwpbench.harness.signature import signature
 from fwpbench.harness.statuses import Group
 from fwpbench.operators.errors import UserError
@@ -173,6 +180,23 @@ class _Site:
         path.write_bytes(template.render({"root": "../../"} | content).encode("utf-8", "replace"))
 
 
+class Complaints(list[str]):
+    """The first of the lines that were not read, and how many there were: a million bad lines are
+    no reason to run out of memory."""
+
+    number = 0
+
+    def append(self, line: str) -> None:
+        self.number += 1
+        if len(self) < MOST_ON_A_PAGE:
+            super().append(line)
+
+    @property
+    def told(self) -> list[str]:
+        left = self.number - len(self)
+        return [*self, f"and {left:,} more lines"] if left else list(self)
+
+
 @dataclass
 class _Reading:
     """One run on its way from its folder to its pages."""
@@ -184,7 +208,7 @@ class _Reading:
     listed: list[tuple[int, int, str, Counter[Group]]] = field(default_factory=list)
     groups: Counter[Group] = field(default_factory=Counter)
     reasons: dict[tuple[str, str], _Reason] = field(default_factory=dict)
-    complaints: list[str] = field(default_factory=list)
+    complaints: Complaints = field(default_factory=Complaints)
 
     def __post_init__(self) -> None:
         self.out = self.site.output / "runs" / self.name
@@ -196,7 +220,9 @@ class _Reading:
         # The same list for the page and for what is told on the terminal: names of folders go.
         plan, gate = read_plan(self.folder), read_gate(self.folder)
         self.told = Run(Path(self.name), plan, self.environment, [], self.complaints, gate)
-        self.kept: list[Record] | None = []
+        # As `too_many` counts: what is too large for a page is not kept until that is found out.
+        whole = count_lines(self.folder) <= MOST_ON_A_PAGE
+        self.kept: list[Record] | None = [] if whole else None
         self.seen = 0
 
     def run(self) -> None:
@@ -217,7 +243,7 @@ class _Reading:
 
     def page(self) -> _Page:
         boards = self.contest.boards()
-        return _Page(self.name, self.about, self.groups, boards, self.complaints)
+        return _Page(self.name, self.about, self.groups, boards, self.complaints.told)
 
     def _take(self, record: Record) -> None:
         case = case_of(record, self.name)
@@ -234,8 +260,6 @@ class _Reading:
             self.reasons[place].number += 1
         if self.kept is not None:
             self.kept.append(record)
-            if self.seen > MOST_ON_A_PAGE:
-                self.kept = None
 
     def _page_number(self) -> int:
         return len(self.listed) + 1
@@ -287,5 +311,5 @@ class _Reading:
             groups=self.groups,
             reasons=sorted(self.reasons.values(), key=lambda reason: -reason.number),
             complaints=[unplaced(clipped(line), run) for line in self.complaints[:MOST_COMPLAINTS]],
-            complained=len(self.complaints),
+            complained=self.complaints.number,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from fwpbench.cli import main
+from fwpbench.harness.run_folder import read_run
 from fwpbench.reports import build_report, build_site, site
 from tests import sample_runs as sample
-from tests.browser_pages import failing, hostile, some
+from tests.browser_pages import failing, hostile, of, some
 from tests.test_site import written
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -278,10 +281,99 @@ def test_a_cell_leads_to_its_reason_and_command(browser: Any, report: Path) -> N
     visit.close(report)
 
 
+PLUGIN = """
+import fwpbench
+
+run = lambda problem, inputs: fwpbench.Output(0 * inputs.v, None)
+IMPLEMENTATIONS = {
+    "zeros": fwpbench.Implementation(run, "nothing"),
+    "absent": fwpbench.Implementation(run, "nothing", missing=lambda: "it is not installed"),
+}
+"""
+
+
+def test_a_cells_command_makes_its_status_again(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Right, not supported, wrong and not here: where the cell leads stands what makes it again."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zeros.py").write_text(PLUGIN, encoding="utf-8")
+    asked = ["--plugin", "zeros.py", "--implementations", "chunked,torch-sdpa,zeros,absent"]
+    where = "rule=sum phi=elu+1 norm=attention direction=forward inputs=normal"
+    assert main(["run", "agreement", "--where", where, *asked, "--output", "first"]) == 1
+    visit = Visit(browser, tmp_path / "first" / "report.html")
+    statuses = set()
+    for place, cell in enumerate(visit.page.locator("#coverage td.cell a").all()):
+        cell.click()
+        target = visit.page.locator("#coverage :target")
+        command = target.locator("code.command").first.inner_text()
+        shown = cell.inner_text().split(maxsplit=1)[1]
+        main([*shlex.split(command)[1:], "--output", f"again-{place}", "--json"])
+        (again,) = read_run(tmp_path / f"again-{place}").records
+        assert (again.status if again.status != "ok" else "1/1") == shown
+        statuses.add(again.status)
+    assert statuses == {"ok", "unsupported", "incorrect", "missing"}
+    capsys.readouterr()
+    visit.page.context.close()
+
+
+def test_what_is_not_here_is_told_once_an_implementation(browser: Any, tmp_path: Path) -> None:
+    """And every cell that says so leads there, and says why."""
+    absent = [
+        replace(one, implementation="far away", status="missing", reason="not installed (made up)",
+                metrics={}, samples={}, detail={})
+        for one in of("agreement")[::3]
+    ]  # fmt: skip
+    runs = [sample.run_of([*some(), *absent])]
+    report = build_report(runs, tmp_path / "report.html")
+    without = build_report([sample.run_of(some())], tmp_path / "without.html")
+    assert report.stat().st_size - without.stat().st_size < 250 * len(absent)
+    visit = Visit(browser, report)
+    cells = visit.page.locator("#coverage td.cell a", has_text="missing")
+    assert cells.count() > 100
+    assert {cell.get_attribute("href") for cell in cells.all()} == {"#absent-1"}
+    assert {cell.get_attribute("title") for cell in cells.all()} == {"not installed (made up)"}
+    told = visit.page.locator("#absent-1")
+    assert told.locator("td.number").inner_text() == f"{len(absent):,}"
+    assert told.locator("code.command").inner_text() == absent[0].command
+    visit.close(report)
+
+
+def sorted_and_opened(visit: Visit, section: str) -> None:
+    """The first table of a section, by each of its columns; then the first record of it."""
+    table = table_of(visit, section)
+    for button in table.locator("thead [role=button]").all():
+        button.click()
+    for search in visit.page.locator(f"#{section} input[type=search]").all():
+        search.fill("evil")
+    visit.page.locator(f"#{section} a.record").first.click()
+    record = visit.page.locator("dialog.one[data-shown]")
+    record.wait_for()
+    assert "<x-evil" in record.inner_text()
+    visit.page.keyboard.press("Escape")
+
+
+def test_a_hostile_site_runs_nothing(browser: Any, tmp_path: Path) -> None:
+    evil = hostile()[0]
+    run = written(replace(evil, records=evil.records[::3]), tmp_path / "evil")
+    build_site([run], tmp_path / "site")
+    for name in ("index.html", "runs/evil/records.html", "runs/evil/records-1.html"):
+        visit = Visit(browser, tmp_path / "site" / name)
+        visit.page.on("dialog", lambda dialog, to=visit: to.complaints.append(dialog.message))
+        if "records-1" in name:
+            sorted_and_opened(visit, "list")
+        assert visit.page.locator("x-evil").count() == 0
+        visit.close(tmp_path / "site" / name)
+
+
 def test_a_hostile_report_runs_nothing(browser: Any, tmp_path: Path) -> None:
     report = build_report(hostile(), tmp_path / "report.html")
     visit = Visit(browser, report)
     visit.page.on("dialog", lambda dialog: visit.complaints.append(dialog.message))
+    visit.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    sorted_and_opened(visit, "speed")
+    visit.page.get_by_label("Find a record").fill("evil")
+    visit.page.locator("ul.found a").first.wait_for()
     visit.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     for section in ("agreement", "speed", "capacity", "stability", "memory"):
         visit.page.locator(f"#{section} figure").first.scroll_into_view_if_needed()
@@ -421,6 +513,29 @@ def test_a_cell_of_the_leaderboard_leads_to_its_record(browser: Any, pages: Path
     target.get_by_text("Make it again").click()
     assert "fwpbench run speed" in target.inner_text()
     assert visit.complaints == []
+    visit.page.context.close()
+
+
+def test_the_leaderboard_is_sorted(browser: Any, pages: Path) -> None:
+    visit = Visit(browser, pages / "index.html")
+    table = table_of(visit, "boards")
+    header = table.locator("thead th.number").first
+    header.get_by_role("button").click()
+    table.locator("th[aria-sort=ascending]").wait_for()
+    place = int(header.get_attribute("data-dt-column")) + 1
+    cells = table.locator(f"tbody tr > :nth-child({place})").all()
+    shares = [float(cell.get_attribute("data-order")) for cell in cells]
+    assert shares == sorted(shares)
+    visit.close(pages / "index.html")
+
+
+def test_a_record_of_a_site_is_opened(browser: Any, pages: Path) -> None:
+    address = pages / "runs/large/records-1.html"
+    visit = Visit(browser, address)
+    visit.page.goto(f"{address.as_uri()}#record-1")
+    record = visit.page.locator("dialog.one[data-shown='1']")
+    record.wait_for()
+    assert "fwpbench:1|" in record.inner_text()
     visit.page.context.close()
 
 

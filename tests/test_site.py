@@ -209,6 +209,40 @@ def test_memory_does_not_grow_with_the_records(
     assert most("many", 8) < first + 8 * len(of("memory")) * 1000
 
 
+def test_bad_lines_are_counted_and_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing grows with them, neither memory nor the site; how many there were is told."""
+    monkeypatch.setattr(site, "MOST_ON_A_PAGE", 50)
+    folder = written(sample.run_of(some()[:3]), tmp_path / "run")
+    again = to_line(some()[0]).encode() + b"\n"
+    with open(folder / "records.jsonl", "ab") as file:
+        file.writelines([20_000 * b"{}\n", 5_000 * again, b'{"seconds": NaN}\n'])
+    tracemalloc.start()
+    _, told = build_site([folder], tmp_path / "site")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(told) == 51
+    assert told[-1] == "and 24,951 more lines"
+    assert "25,001 lines left out" in said(tmp_path / "site/runs/run/index.html")
+    assert sum(path.stat().st_size for path in (tmp_path / "site/runs").rglob("*")) < 100_000
+    assert peak < 30_000_000
+
+
+def test_strings_of_a_megabyte_are_cut_in_a_site(tmp_path: Path) -> None:
+    one, two, *_ = some()
+    named = replace(one, name="x" * 2**20, reason="y" * 2**20, status="incorrect")
+    other = replace(two, command="z" * 2**20, detail={"w" * 2**20: "v" * 2**20})
+    third = replace(two, seed=7, tags=["u" * 2**20], parameters={"t" * 2**20: "s" * 2**20})
+    run = sample.run_of(
+        [named, other, third], environment={"device": "r" * 2**20, "q" * 2**20: "p" * 2**20}
+    )
+    assert build_site([written(run, tmp_path / "run")], tmp_path / "site")[1] == []
+    for path in pages(tmp_path / "site"):
+        assert path.stat().st_size < 1_200_000
+    assert (tmp_path / "site/runs/run/records-1.html").stat().st_size < 30_000
+
+
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
     folder = written(sample.run_of(some()[:2]), tmp_path / "run")
     (tmp_path / "mine").mkdir()
