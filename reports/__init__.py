@@ -92,7 +92,9 @@ def _draw(sections: Sequence[Section], output: Path) -> dict[str, str]:
 def load() -> None:
     """Load and start what draws charts: later a report takes the time of its records alone."""
     import fwpbench.reports.page  # noqa: F401
-    from fwpbench.reports.drawing import Figure, library
+    from fwpbench.reports.drawing import Figure
+    from fwpbench.reports.packed import LIBRARIES, packed_library
 
-    library()
+    for name in LIBRARIES:
+        packed_library(name)
     _ = Figure("the first drawing", {"data": {"values": []}, "mark": "point"}).svg

@@ -14,6 +14,8 @@ LABELS: dict[str, str] = {
     "s": "datum.value >= 0.9995 ? format(datum.value, '~g') + ' s'"
     " : datum.value >= 0.9995e-3 ? format(datum.value * 1e3, '.3~g') + ' ms'"
     " : format(datum.value * 1e6, '.3~g') + ' µs'",
+    "J": "datum.value >= 0.9995 ? format(datum.value, '~g') + ' J'"
+    " : format(datum.value * 1e3, '.3~g') + ' mJ'",
     "B": "datum.value >= 1073741824 ? format(datum.value / 1073741824, '~g') + ' GiB'"
     " : datum.value >= 1048576 ? format(datum.value / 1048576, '~g') + ' MiB'"
     " : datum.value >= 1024 ? format(datum.value / 1024, '~g') + ' KiB'"

@@ -12,8 +12,9 @@ from typing import Any
 
 import altair as alt
 
+from fwpbench.reports import axes
 from fwpbench.reports.axes import Axis
-from fwpbench.reports.palette import Style
+from fwpbench.reports.palette import COLOURS, Style
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 #: Said once per page, not once per spec.
@@ -108,6 +109,45 @@ def dots(series: Sequence[Series], x: Axis, rows: Sequence[str], *, width: int) 
     return finished(alt.layer(interval, points), width, 60 + 24 * len(rows))
 
 
+@dataclass(frozen=True)
+class Dot:
+    """One of a scatter, filled or hollow."""
+
+    x: float
+    y: float
+    label: str
+    text: str
+    filled: bool
+
+
+def scatter(
+    dots: Sequence[Dot], worn: Sequence[Style], x: Axis, y: str, *, width: int, height: int
+) -> dict[str, Any]:
+    """Each dot of its own colour and shape."""
+    rows = [
+        {"x": dot.x, "y": dot.y, "series": dot.label, "value": dot.text, "filled": dot.filled}
+        for dot in dots
+    ]
+    labels = [dot.label for dot in dots]
+    base = _base(rows).encode(
+        x=_x("x", x),
+        y=alt.Y("y:Q", title=y, scale=alt.Scale(zero=False, nice=True)).axis(
+            tickCount=5, domain=False, ticks=False
+        ),
+    )
+    colour = alt.Scale(domain=labels, range=[style.colour for style in worn])
+    points = base.mark_point(size=110, strokeWidth=2, opacity=1).encode(
+        color=alt.Color("series:N", legend=None, scale=colour),
+        fill=alt.Fill("series:N", legend=None, scale=colour),
+        fillOpacity=alt.condition("datum.filled", alt.value(1), alt.value(0)),
+        shape=alt.Shape("series:N", legend=None).scale(
+            domain=labels, range=[style.shape for style in worn]
+        ),
+        tooltip=_tooltip(),
+    )
+    return finished(alt.layer(points), width, height)
+
+
 def histogram(
     counts: Sequence[tuple[float, float, int]],
     x: Axis,
@@ -145,6 +185,24 @@ def histogram(
         _base([{"x": limit}]).mark_rule(strokeDash=[4, 3], color="currentColor").encode(x="x:Q")
     )
     return finished(alt.layer(bars, border), width, height)
+
+
+def samples(unit: str, *, width: int, height: int) -> dict[str, Any]:
+    """One dot a sample in the order taken, a line at the median; the page's script has the data."""
+    words = axes.LABELS[unit]
+    base = alt.Chart(alt.NamedData("samples")).transform_calculate(
+        title="'sample ' + datum.x", value=words.replace("datum.value", "datum.y")
+    )
+    y = alt.Y("y:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(labelExpr=words))
+    dots = base.mark_point(filled=True, size=30, color=COLOURS[1], opacity=0.8).encode(
+        x=alt.X("x:Q", title="sample", axis=alt.Axis(tickMinStep=1, format="d")),
+        y=y,
+        tooltip=[alt.Tooltip("title:N", title="title"), alt.Tooltip("value:N", title="value")],
+    )
+    middle = base.mark_rule(strokeDash=[4, 3], color="currentColor").encode(
+        y=alt.Y("median(y):Q", title=None)
+    )
+    return finished(alt.layer(middle, dots), width, height)
 
 
 def _base(rows: list[dict[str, Any]]) -> alt.Chart:

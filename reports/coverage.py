@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fwpbench.harness.statuses import Group
 from fwpbench.reports.evidence import Case, Evidence, Operator
@@ -18,6 +18,8 @@ MARKS: dict[Group, str] = {
 #: What a cell shows of several records: a failure first; else that it works, if only in part.
 LOUDNESS: list[Group] = ["wrong", "crashed", "untrusted", "ok", "skipped", "cannot"]
 ILL_CONDITIONED = "ill-conditioned"
+#: What is not installed, or needs a device that is not here, cannot be said once a case.
+ABSENT = "missing"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Cell:
         return min(
             self.cases, key=lambda case: (LOUDNESS.index(case.group), bool(case.record.tags))
         )
+
+    @property
+    def is_absent(self) -> bool:
+        return is_absent(self.loudest)
 
     @property
     def group(self) -> Group:
@@ -71,6 +77,17 @@ class Why:
 
 
 @dataclass(frozen=True)
+class Absence:
+    """Records of one implementation that is not here, for one reason; the first of them."""
+
+    anchor: str
+    case: Case
+    reason: str
+    number: int
+    suites: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Rule:
     name: str
     rows: Sequence[tuple[Operator, Sequence[Cell | None]]]
@@ -94,7 +111,11 @@ def section(evidence: Evidence) -> Section | None:
     names = [
         name for name in evidence.implementations if any(c.implementation == name for c in cases)
     ]
-    rules = [_rule(name, grouped[name], names, place) for place, name in enumerate(grouped)]
+    absences = _absences(evidence)
+    anchors = {(one.case.implementation, one.reason): one.anchor for one in absences}
+    rules = [
+        _rule(name, grouped[name], names, place, anchors) for place, name in enumerate(grouped)
+    ]
     return Section(
         "coverage",
         "Coverage",
@@ -104,11 +125,33 @@ def section(evidence: Evidence) -> Section | None:
             "names": names,
             "rules": rules,
             "marks": MARKS,
+            "absences": absences,
+            "evidence": evidence,
             "excluded": _excluded(evidence),
             "of_agreement": bool(evidence.of("agreement")),
             "open": sum(len(rule.rows) for rule in rules) <= 30,
         },
     )
+
+
+def is_absent(case: Case) -> bool:
+    return case.record.status == ABSENT
+
+
+def _absences(evidence: Evidence) -> list[Absence]:
+    found: dict[tuple[str, str], list[Case]] = defaultdict(list)
+    for case in filter(is_absent, evidence.of("agreement") + evidence.cases):
+        found[case.implementation, cause(case)].append(case)
+    return [
+        Absence(
+            f"absent-{place}",
+            same[0],
+            reason,
+            len({id(case) for case in same}),
+            list(dict.fromkeys(case.record.suite for case in same)),
+        )
+        for place, ((_, reason), same) in enumerate(found.items(), 1)
+    ]
 
 
 def cause(case: Case) -> str:
@@ -133,18 +176,38 @@ def _sentence(same: Sequence[Case]) -> str:
 
 
 def _rule(
-    name: str, operators: Mapping[Operator, Mapping[str, list[Case]]], names: list[str], place: int
+    name: str,
+    operators: Mapping[Operator, Mapping[str, list[Case]]],
+    names: list[str],
+    place: int,
+    anchors: Mapping[tuple[str, str], str],
 ) -> Rule:
+    """`anchors` lead from an implementation that is not here, and why, to where that is told."""
     rows = []
     for row, operator in enumerate(sorted(operators, key=_natural)):
         cells = [
-            Cell(operator, implementation, cases, f"c{place}-{row}-{column}") if cases else None
+            _cell(operator, implementation, cases, f"c{place}-{row}-{column}", anchors)
             for column, implementation in enumerate(names)
             for cases in [operators[operator].get(implementation, [])]
         ]
         rows.append((operator, cells))
     totals = [_total([cells[column] for _, cells in rows]) for column in range(len(names))]
     return Rule(name, rows, _whys([cell for _, cells in rows for cell in cells if cell]), totals)
+
+
+def _cell(
+    operator: Operator,
+    implementation: str,
+    cases: Sequence[Case],
+    anchor: str,
+    anchors: Mapping[tuple[str, str], str],
+) -> Cell | None:
+    if not cases:
+        return None
+    cell = Cell(operator, implementation, cases, anchor)
+    if not cell.is_absent:
+        return cell
+    return replace(cell, anchor=anchors[implementation, cause(cell.loudest)])
 
 
 def _natural(operator: Operator) -> list[tuple[int, str]]:
@@ -169,7 +232,9 @@ def _total(cells: Sequence[Cell | None]) -> tuple[Group, str] | None:
 
 def _whys(cells: Sequence[Cell]) -> list[Why]:
     cell_of = {id(case): cell for cell in cells for case in cell.cases}
-    troubled = [case for cell in cells for case in cell.cases if case.group != "ok"]
+    troubled = [
+        case for cell in cells for case in cell.cases if case.group != "ok" and not is_absent(case)
+    ]
     whys = []
     for reason, same in by_cause(troubled):
         counts = Counter(cell_of[id(case)].anchor for case in same)

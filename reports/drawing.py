@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import vl_convert
@@ -59,23 +58,12 @@ def _rounded(attribute: re.Match[str]) -> str:
     return re.sub(r"(\d\.\d\d)\d+", r"\1", attribute.group())
 
 
-@cache
-def library() -> str:
-    """vega, vega-lite and vega-embed as one script that needs nothing from outside."""
-    return for_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-
-
 def for_script(source: str) -> str:
     r"""`source` so that nothing in it can end or re-open the script element it stands in.
 
     Only for JavaScript in which the two strings stand inside string or regex literals.
     """
     return source.replace("</script", r"<\/script").replace("<!--", r"\x3c!--")
-
-
-def json_for_script(value: Any) -> Markup:
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026"))
 
 
 def fingerprints(scripts: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -105,6 +105,14 @@ class Evidence:
         """What the runs are called, each otherwise than the others."""
         return _names_of(self.runs)
 
+    def number(self, case: Case) -> int:
+        """Its place among all records, from 1: what a link to it says."""
+        return self._numbers[id(case)]
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        return {id(case): number for number, case in enumerate(self.cases, 1)}
+
     def of(self, suite: str) -> list[Case]:
         return self._by_suite.get(suite, [])
 
@@ -117,14 +125,15 @@ class Evidence:
 
     @cached_property
     def implementations(self) -> dict[str, Implementation]:
-        """The reference, what is in-tree, third-party; else in the order met. Colours follow."""
+        """The reference, what is in-tree, third-party; last what is not here. Colours follow."""
         origins: dict[str, str] = {}
+        here = {case.implementation for case in self.cases if case.group != "cannot"}
         for (
             case
         ) in self.cases:  # one that was not loaded, as for a case that was skipped, says none
             if origins.get(case.implementation, "unknown") == "unknown":
                 origins[case.implementation] = case.record.origin
-        names = sorted(origins, key=lambda name: (name != "reference", origins[name] != "in-tree"))
+        names = in_order(origins, here)
         pairs = zip(names, styles(len(names)), strict=True)
         return {name: Implementation(name, origins[name], style) for name, style in pairs}
 
@@ -171,6 +180,14 @@ class Evidence:
         if case.group != "ok" or UNRANKED.intersection(case.record.tags):
             return False
         return (case.operator, case.implementation) not in self.wrong_pairs
+
+
+def in_order(origins: Mapping[str, str], here: Set[str]) -> list[str]:
+    """Implementations as all tables and legends list them; `here` are those that did something."""
+    return sorted(
+        origins,
+        key=lambda name: (name not in here, name != "reference", origins[name] != "in-tree"),
+    )
 
 
 def read(runs: Sequence[Run]) -> Evidence:

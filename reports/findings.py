@@ -12,6 +12,7 @@ from fwpbench.reports.capacity import THRESHOLD, load_of, most_pairs, pairs_of
 from fwpbench.reports.curves import curves_of
 from fwpbench.reports.evidence import Case, Evidence, varying
 from fwpbench.reports.growth import Line, lines_of
+from fwpbench.reports.pareto import fronts
 from fwpbench.reports.quality_language import PERPLEXITY
 from fwpbench.reports.quality_retrieval import SOLVED, is_shown, largest_solved, setting_of, size_of
 from fwpbench.reports.quality_translation import BLEU
@@ -39,6 +40,7 @@ def findings(evidence: Evidence) -> list[Finding]:
         speedup(evidence),
         crossover(evidence),
         most_stored(evidence),
+        unbeaten(evidence),
         growing_states(evidence),
         divergence(evidence),
         retrieved(evidence),
@@ -211,6 +213,33 @@ def most_stored(evidence: Evidence) -> Finding | None:
         sentence += f"; next {rest[0][0]} with {count(pairs_of(rest[0][1]) or 0)}"
     rows = [(label, count(pairs_of(c) or 0), digits(load_of(c) or 0)) for label, c in ordered]
     return Finding(f"{sentence}.", ("Operator", "Pairs", "Load n/D"), rows)
+
+
+def unbeaten(evidence: Evidence) -> Finding | None:
+    """Operators that no other beats in quality, time and bytes of state at once."""
+    found = fronts(evidence, {})
+    said = [
+        f"{_listed([one.label for one in front.standings if one.first])} of "
+        f"{len(front.standings)} in {front.quality.title}"
+        for front in found
+    ]
+    if not said:
+        return None
+    rows = [
+        (
+            one.label,
+            front.quality.title,
+            digits(one.quality),
+            shown(one.state, "B"),
+            _time(one.case),
+        )
+        for front in found
+        for one in front.standings
+        if one.first
+    ]
+    columns = ("Operator", "Quality", "Score", "State", "Median (95 %)")
+    sentence = f"In quality, time and state at once no other operator beats {'; '.join(said)}."
+    return Finding(sentence, columns, rows)
 
 
 def growing_states(evidence: Evidence) -> Finding | None:

@@ -95,6 +95,7 @@ def _section(
     lines = lines_of(measured, evidence)
     content = {
         "lines": lines,
+        "evidence": evidence,
         "metric": metric,
         "unit": unit,
         "tokens": sorted({case.tokens for case in measured}),

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fwpbench.harness.statuses import Group
-from fwpbench.reports.evidence import Case, Operator
+from fwpbench.reports.evidence import Case, Operator, in_order
 from fwpbench.reports.findings import bounds_of
 from fwpbench.reports.units import clipped
 
@@ -130,7 +130,9 @@ class Contest:
         for one in self.contestants:
             if origins.get(one.implementation, "unknown") == "unknown":
                 origins[one.implementation] = one.origin
-        order = sorted(origins, key=lambda name: (name != "reference", origins[name] != "in-tree"))
+        order = in_order(
+            origins, {one.implementation for one in self.contestants if one.group != "cannot"}
+        )
         grouped: dict[tuple[str, str], dict[tuple[str, Operator], list[Contestant]]] = defaultdict(
             lambda: defaultdict(list)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -16,17 +17,21 @@ from fwpbench.reports import (
     capacity,
     coverage,
     explained,
+    first_call,
     growth,
+    longest,
     machines,
     museum,
     quality,
+    record,
     speed,
     stability,
     summary,
 )
 from fwpbench.reports.charts import CONFIG
-from fwpbench.reports.drawing import Figure, fingerprints, for_script, json_for_script, library
+from fwpbench.reports.drawing import Figure, fingerprints, for_script
 from fwpbench.reports.evidence import Evidence, read
+from fwpbench.reports.packed import LIBRARIES, packed, packed_library, script_of
 from fwpbench.reports.section import Link, Panels, Section
 from fwpbench.reports.units import between, clipped, count, digits, plural, shown
 
@@ -37,14 +42,19 @@ SECTIONS = (
     agreement.section,
     museum.section,
     speed.section,
+    first_call.section,
     machines.section,
     growth.memory,
+    longest.section,
     growth.scaling,
     capacity.section,
     stability.section,
     quality.section,
     explained.section,
+    record.section,
 )
+#: What makes a page more than a text, in this order: each may use what stands before it.
+SCRIPTS = ("packed.js", "page.js", "charts.js", "tables.js", "record.js", "view.js")
 MOST_COMPLAINTS = 50
 
 
@@ -64,8 +74,8 @@ def html_of(evidence: Evidence, sections: Sequence[Section], links: Sequence[Lin
     """`links` lead to the pages around this one, where there are some."""
     environment = templates()
     figures = [figure for section in sections for figure in figures_of(section)]
-    script = for_script(template_text("page.js"))
-    scripts = [library(), script] if figures else [script]
+    script = for_script(script_of([template_text(name) for name in SCRIPTS]))
+    blocks = blocks_of(evidence, figures) if evidence.cases else {}
     environment.globals |= {"number_of": _numbers(figures)}
     return environment.get_template("report.html.jinja").render(
         title=_title(evidence.runs),
@@ -73,10 +83,22 @@ def html_of(evidence: Evidence, sections: Sequence[Section], links: Sequence[Lin
         sections=sections,
         implementations=evidence.implementations,
         style=template_text("style.css"),
-        scripts=scripts,
-        script_hashes=fingerprints(scripts),
-        charts=json_for_script({"config": CONFIG, "specs": [figure.spec for figure in figures]}),
+        script=script,
+        script_hashes=fingerprints([script]),
+        blocks=blocks,
     )
+
+
+def blocks_of(evidence: Evidence, figures: Sequence[Figure]) -> dict[str, str]:
+    """What the page's script unpacks when somebody looks at it, by name."""
+    specs = specs_of([figure.spec for figure in figures])
+    libraries = {name: packed_library(name) for name in LIBRARIES}
+    return {"specs": packed(specs), **libraries, "records": record.records_of(evidence)}
+
+
+def specs_of(charts: Sequence[dict[str, Any]]) -> str:
+    told = {"config": CONFIG, "charts": charts, "samples": record.samples_charts()}
+    return json.dumps(told, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 def templates() -> Environment:

@@ -11,7 +11,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count as counting
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,34 @@ from typing import Any
 from jinja2 import Template
 
 from fwpbench.harness.records import Record
-from fwpbench.harness.run_folder import Run, read_environment, read_gate, read_plan, read_records
-from fwpbench.harness.signature import FACTS, signature
+from fwpbench.harness.run_folder import (
+    Run,
+    count_lines,
+    read_environment,
+    read_gate,
+    read_plan,
+    read_records,
+)
+from fwpbench.harness.signature import signature
 from fwpbench.harness.statuses import Group
 from fwpbench.operators.errors import UserError
 from fwpbench.reports import MOST_ON_A_PAGE
-from fwpbench.reports.coverage import MARKS, cause
-from fwpbench.reports.drawing import fingerprints, for_script
+from fwpbench.reports.coverage import MARKS, cause, is_absent
 from fwpbench.reports.evidence import Case, Evidence, case_of
 from fwpbench.reports.leaderboard import Board, Contest
+from fwpbench.reports.packed import LIBRARIES, library, packed, script_of
 from fwpbench.reports.page import (
     MOST_COMPLAINTS,
     html_of,
     sections_of,
+    specs_of,
     template_text,
     templates,
     unplaced,
 )
+from fwpbench.reports.record import entry, facts_of, packed_records
 from fwpbench.reports.section import Link
-from fwpbench.reports.summary import About, about
+from fwpbench.reports.summary import About, about, told_of
 from fwpbench.reports.units import clipped
 
 #: Records on one page: half a megabyte.
@@ -45,6 +54,8 @@ ON_A_PAGE = 500
 #: A folder with this file in it was made here, and may be made anew.
 MARK = ".fwpbench-site"
 MOST_REASONS = 200
+#: As in a page, but for where libraries are, and with a choice of leaderboards.
+SCRIPTS = ("packed.js", "site.js", "charts.js", "tables.js", "record.js", "boards.js", "view.js")
 
 
 def build_site(folders: Sequence[Path], output: Path) -> tuple[Path, list[str]]:
@@ -72,7 +83,8 @@ def _clear(output: Path) -> None:
         raise UserError(f"{output} holds something that is no site: choose another --site")
     output.mkdir(parents=True, exist_ok=True)
     (output / MARK).touch()
-    shutil.rmtree(output / "runs", ignore_errors=True)
+    for made in ("runs", "assets"):
+        shutil.rmtree(output / made, ignore_errors=True)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -104,6 +116,11 @@ class _Row:
     case: Case
     signature: str
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is more to see of it than stands in its row."""
+        return not is_absent(self.case)
+
 
 @dataclass
 class _Reason:
@@ -118,17 +135,22 @@ class _Site:
     def __init__(self, output: Path):
         self.output = output
         environment = templates()
-        script = for_script(template_text("site.js"))
-        environment.globals |= {
-            "style": template_text("style.css"),
-            "script": script,
-            "script_hashes": fingerprints([script]),
-            "marks": MARKS,
-        }
+        environment.globals |= {"marks": MARKS}
+        self.specs = packed(specs_of([]))
+        self._write_assets()
         self.index, self.records, self.large, self.contents = (
             environment.get_template(f"{name}.html.jinja")
             for name in ("site_index", "site_records", "site_run", "site_contents")
         )
+
+    def _write_assets(self) -> None:
+        """What all pages share, once: ten thousand pages of one site have 8 kB less each."""
+        assets = {f"{name}.js": library(name) for name in LIBRARIES}
+        assets["site.js"] = script_of([template_text(name) for name in SCRIPTS])
+        assets["style.css"] = template_text("style.css")
+        (self.output / "assets").mkdir()
+        for name, text in assets.items():
+            (self.output / "assets" / name).write_text(text, encoding="utf-8")
 
     def add(self, folder: Path, name: str) -> _Page:
         """Write the pages of a run."""
@@ -143,11 +165,36 @@ class _Site:
             for word in ("device", "dtype", "direction")
         }
         path = self.output / "index.html"
-        self.write(path, self.index, title="Leaderboard", pages=pages, boards=boards, chosen=chosen)
+        self.write(
+            path,
+            self.index,
+            root="",
+            title="Leaderboard",
+            pages=pages,
+            boards=boards,
+            chosen=chosen,
+        )
         return path
 
     def write(self, path: Path, template: Template, **content: Any) -> None:
-        path.write_bytes(template.render(content).encode("utf-8", "replace"))
+        path.write_bytes(template.render({"root": "../../"} | content).encode("utf-8", "replace"))
+
+
+class Complaints(list[str]):
+    """The first of the lines that were not read, and how many there were: a million bad lines are
+    no reason to run out of memory."""
+
+    number = 0
+
+    def append(self, line: str) -> None:
+        self.number += 1
+        if len(self) < MOST_ON_A_PAGE:
+            super().append(line)
+
+    @property
+    def told(self) -> list[str]:
+        left = self.number - len(self)
+        return [*self, f"and {left:,} more lines"] if left else list(self)
 
 
 @dataclass
@@ -161,7 +208,7 @@ class _Reading:
     listed: list[tuple[int, int, str, Counter[Group]]] = field(default_factory=list)
     groups: Counter[Group] = field(default_factory=Counter)
     reasons: dict[tuple[str, str], _Reason] = field(default_factory=dict)
-    complaints: list[str] = field(default_factory=list)
+    complaints: Complaints = field(default_factory=Complaints)
 
     def __post_init__(self) -> None:
         self.out = self.site.output / "runs" / self.name
@@ -169,12 +216,13 @@ class _Reading:
         self.environment = read_environment(self.folder)
         device = clipped(str(self.environment.get("device") or "unknown device"), 80)
         self.contest = Contest(self.name, f"runs/{self.name}/index.html", device)
-        self.facts = {
-            name: clipped(str(self.environment[name]), 100)
-            for name in (*FACTS.values(), "dirty")
-            if self.environment.get(name)
-        }
-        self.kept: list[Record] | None = []
+        self.facts = facts_of(self.environment)
+        # The same list for the page and for what is told on the terminal: names of folders go.
+        plan, gate = read_plan(self.folder), read_gate(self.folder)
+        self.told = Run(Path(self.name), plan, self.environment, [], self.complaints, gate)
+        # As `too_many` counts: what is too large for a page is not kept until that is found out.
+        whole = count_lines(self.folder) <= MOST_ON_A_PAGE
+        self.kept: list[Record] | None = [] if whole else None
         self.seen = 0
 
     def run(self) -> None:
@@ -185,10 +233,7 @@ class _Reading:
             self._take(record)
         if self.rows:
             self._write_records(more=False)
-        # The same list for the page and for what is told on the terminal: names of folders go.
-        plan = read_plan(self.folder)
-        told = Run(Path(self.name), plan, self.environment, self.kept or [], self.complaints,
-                   read_gate(self.folder))  # fmt: skip
+        told = replace(self.told, records=self.kept or [])
         self.about = about(told, self.seen)
         self._write_contents()
         if self.kept is None:
@@ -198,7 +243,7 @@ class _Reading:
 
     def page(self) -> _Page:
         boards = self.contest.boards()
-        return _Page(self.name, self.about, self.groups, boards, self.complaints)
+        return _Page(self.name, self.about, self.groups, boards, self.complaints.told)
 
     def _take(self, record: Record) -> None:
         case = case_of(record, self.name)
@@ -215,8 +260,6 @@ class _Reading:
             self.reasons[place].number += 1
         if self.kept is not None:
             self.kept.append(record)
-            if self.seen > MOST_ON_A_PAGE:
-                self.kept = None
 
     def _page_number(self) -> int:
         return len(self.listed) + 1
@@ -231,11 +274,16 @@ class _Reading:
             number=number,
             more=more,
             rows=self.rows,
+            blocks={"specs": self.site.specs, "records": self._packed()},
         )
         suites = ", ".join(dict.fromkeys(row.case.record.suite for row in self.rows))
         groups = Counter(row.case.group for row in self.rows)
         self.listed.append((first, last, clipped(suites, 200), groups))
         self.rows = []
+
+    def _packed(self) -> str:
+        entries = {row.number: entry(row.case, self.facts) for row in self.rows if row.is_whole}
+        return packed_records(entries, {self.name: told_of(self.told)})
 
     def _write_contents(self) -> None:
         self.site.write(
@@ -263,5 +311,5 @@ class _Reading:
             groups=self.groups,
             reasons=sorted(self.reasons.values(), key=lambda reason: -reason.number),
             complaints=[unplaced(clipped(line), run) for line in self.complaints[:MOST_COMPLAINTS]],
-            complained=len(self.complaints),
+            complained=self.complaints.number,
         )

@@ -68,6 +68,7 @@ def section(evidence: Evidence) -> Section:
         "unfold": len(failed) <= FEW,
         "verdict": _verdict(evidence, failed),
         "findings": findings(evidence),
+        "evidence": evidence,
     }
     return Section(
         "summary", "Summary", "What was run, and can it be trusted?", "summary.html.jinja", content
@@ -126,7 +127,7 @@ def about(run: Run, records: int) -> About:
         if isinstance(told, str) and told
     )
     return About(
-        clipped(run.path.name or "run", 60), headline, device, _facts(run), _progress(run, records)
+        clipped(run.path.name or "run", 60), headline, device, told_of(run), _progress(run, records)
     )
 
 
@@ -137,7 +138,7 @@ def _day(started: Any) -> str:
         return str(started or "")
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
+def told_of(run: Run) -> list[tuple[str, str]]:
     """The environment and the plan's own words, as text."""
     said: dict[str, Any] = dict(run.environment)
     said |= {name: run.plan[name] for name in ("arguments", "seed") if name in run.plan}

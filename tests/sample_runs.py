@@ -198,6 +198,40 @@ def _memory(problem: str, operator: str, implementation: str, tokens: int) -> Re
     return record("memory", problem, implementation, metrics=metrics)
 
 
+def first_call() -> Iterator[Record]:
+    for operator in NAMED.values():
+        problem = f"{operator} B=1 T=256 H=4 K=64 V=64 dtype=fp32 direction=forward+backward"
+        for implementation in IMPLEMENTATIONS:
+            if not _answers(implementation, operator):
+                continue
+            later = _seconds(implementation, operator, 256)
+            times = {"first call": 40 * later, "later call": later}
+            if implementation == "chunked":
+                times |= {"first call, disk cache": 3 * later, "autotune": 20 * later}
+            metrics = {name: Measurement(value=time, unit="s") for name, time in times.items()}
+            yield record("first-call", problem, implementation, metrics=metrics)
+
+
+def longest() -> Iterator[Record]:
+    for place, operator in enumerate(NAMED.values()):
+        problem = f"{operator} B=1 T=1024 H=2 K=64 V=64 dtype=fp32 direction=forward+backward"
+        for implementation in ("chunked", "torch-sdpa"):
+            if not _answers(implementation, operator):
+                continue
+            bounded = place % 3 == 2
+            fits, fails = 2048.0 * (place + 1), None if bounded else 2048.0 * (place + 1) + 1
+            reason = "RuntimeError: out of memory (made up)"
+            yield record(
+                "longest",
+                problem,
+                implementation,
+                parameters={"GiB": 0.25},
+                metrics={"longest": Measurement(value=fits, unit="1", low=fits, high=fails)},
+                tags=["lower-bound"] if bounded else [],
+                detail={"tried": [[fits, "fits"], [fits + 1, "fits" if bounded else reason]]},
+            )
+
+
 def capacity() -> Iterator[Record]:
     for name, operator in NAMED.items():
         features = FEATURES.get(operator.split()[1].removeprefix("phi="), 32)
@@ -467,7 +501,9 @@ def everything() -> list[Record]:
         *agreement(),
         *museum(),
         *timed("speed", (2048,), ("forward", "forward+backward")),
+        *first_call(),
         *memory(),
+        *longest(),
         *timed("scaling", (256, 512, 1024, 2048, 4096, 8192), ("forward",)),
         *capacity(),
         *stability(),

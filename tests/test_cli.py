@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import json
 import os
@@ -32,7 +31,6 @@ from fwpbench.harness.plan import Task, make_tasks
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.records import SCHEMA, Record, to_line
 from fwpbench.harness.run_folder import Run, RunWriter, read_run
-from fwpbench.harness.statuses import STATUSES
 from fwpbench.harness.suite import Setting
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.base import Output
@@ -639,31 +637,6 @@ def test_a_report_that_cannot_be_written_is_said_so(
 ) -> None:
     assert main(["report", str(finished), "--output", output]) == 2
     assert capsys.readouterr().err.startswith("fwpbench: ")
-
-
-def test_the_command_of_a_coverage_cell_makes_its_status_again(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One that is right, one that is not supported and one that is wrong, by what the page says."""
-    (folder / "zeros.py").write_text(
-        "import fwpbench\n"
-        "run = lambda problem, inputs: fwpbench.Output(0 * inputs.v, None)\n"
-        "IMPLEMENTATIONS = {'zeros': fwpbench.Implementation(run, 'nothing')}\n",
-        encoding="utf-8",
-    )
-    asked = ["--plugin", "zeros.py", "--implementations", "chunked,torch-sdpa,zeros"]
-    where = "rule=sum phi=elu+1 norm=attention direction=forward inputs=normal"
-    assert main(["run", "agreement", "--where", where, *asked, "--output", "first"]) == 1
-    page = (folder / "first/report.html").read_text(encoding="utf-8")
-    cells = re.findall(r'<td class="cell (\w+)[^"]*"><a href="#(c[\d-]+)"', page)
-    shown = re.findall(r'<li id="(c[\d-]+)">.*?<code class="command">(.*?)</code>', page, re.DOTALL)
-    commands = {anchor: html.unescape(command) for anchor, command in shown}
-    assert sorted(group for group, _ in cells) == ["cannot", "ok", "wrong"]
-    for group, anchor in cells:
-        main([*shlex.split(commands[anchor])[1:], "--output", anchor, "--json"])
-        (again,) = read_run(folder / anchor).records
-        assert STATUSES[again.status].group == group
-    capsys.readouterr()
 
 
 def test_a_report_of_several_runs_goes_where_it_is_sent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -48,9 +49,10 @@ def test_asks_nothing_from_outside(name: str) -> None:
 @every_page
 def test_no_string_becomes_markup(name: str) -> None:
     parser = seen(name)
-    charts = [known for tag, known in parser.elements if known.get("id") == "charts"]
-    assert charts == [{"type": "application/json", "id": "charts"}]
-    assert len(parser.scripts) == (3 if "figure" in {tag for tag, _ in parser.elements} else 2)
+    blocks = ["packed-specs", "packed-charts", "packed-tables", "packed-records"]
+    assert parser.script_tags == ([*blocks, ""] if "record" in parser.sections else [""])
+    for block in parser.scripts[:-1]:
+        base64.b64decode(block, validate=True)
     for tag, known in parser.elements:
         assert tag != "x-evil"
         assert not any(attribute.startswith("on") for attribute in known), (tag, known)
@@ -60,7 +62,8 @@ def test_hostile_strings_are_shown_as_they_are() -> None:
     said = seen("hostile").said("summary")
     assert "<x-evil onload=alert(1)>" in said
     assert "{{ 7 * 7 }}" in said
-    assert "x-evil" in json.dumps(json.loads(seen("hostile").scripts[0]))
+    for block in ("specs", "records"):
+        assert "x-evil" in json.dumps(seen("hostile").unpacked(block))
 
 
 @every_page
@@ -133,7 +136,7 @@ def test_every_failure_is_named_with_its_command(name: str) -> None:
 @every_page
 def test_every_chart_stands_there_without_script(name: str) -> None:
     figures = [known for tag, known in seen(name).elements if tag == "figure"]
-    specs = json.loads(seen(name).scripts[0])["specs"]
+    specs = seen(name).unpacked("specs")["charts"] if figures else []
     assert [known["data-chart"] for known in figures] == [str(n) for n in range(len(specs))]
     assert page(name).count('class="marks"') == len(specs)
 
@@ -142,7 +145,7 @@ def test_every_chart_stands_there_without_script(name: str) -> None:
 def test_a_suite_that_was_not_run_has_no_section(suite: str) -> None:
     parser = seen(f"only {suite}")
     own = SECTIONS.get(suite, suite)
-    assert parser.sections == ["summary", "coverage", own, "explained", "about"]
+    assert parser.sections == ["summary", "coverage", own, "explained", "record", "about"]
     links = [known["href"] for tag, known in parser.elements if tag == "a" and "href" in known]
     others = {SECTIONS.get(other, other) for other in SUITES} - {own}
     assert not {f"#{other}" for other in others} & set(links)
@@ -270,7 +273,7 @@ def test_what_is_wrong_or_untrusted_is_never_ranked() -> None:
 
 
 def test_a_diverging_line_leaves_room_for_the_others() -> None:
-    specs = json.loads(seen("only stability").scripts[0])["specs"]
+    specs = seen("only stability").unpacked("specs")["charts"]
     values = [row["y"] for rows in specs[0]["datasets"].values() for row in rows]
     assert max(values) < 1e7
     assert "diverged and left the picture" in seen("only stability").said("stability")

@@ -100,6 +100,30 @@ def test_every_run_has_a_page_and_every_record_a_place(output: Path) -> None:
         assert listed == list(range(1, number + 1))
 
 
+def test_a_records_page_holds_everything_about_it(output: Path) -> None:
+    """Its samples, its environment, its signature; a gzip of JSON that the page's script reads."""
+    found: dict[str, Any] = {}
+    for path in (output / "runs/large").glob("records-*.html"):
+        held = seen(path).unpacked("records")
+        assert dict(held["environments"]["large"])["device"] == sample.DEVICE
+        assert not found.keys() & held["records"].keys()
+        found |= held["records"]
+    for number, record in enumerate([*various(), *failing(various())], 1):
+        one = found[str(number)]
+        assert one["command"] == record.command
+        assert one["said"]["problem"] == record.problem
+        assert one["said"]["signature"].startswith("fwpbench:1|")
+        assert [len(each["values"]) for each in one["samples"]] == [
+            *map(len, record.samples.values())
+        ]
+        assert {name for name, _, _ in one["measured"]} == set(record.metrics)
+
+
+def test_what_pages_share_is_there_once(output: Path) -> None:
+    names = {path.name for path in (output / "assets").iterdir()}
+    assert names == {"charts.js", "tables.js", "site.js", "style.css"}
+
+
 def test_a_records_place_holds_what_came_and_the_command(output: Path) -> None:
     shown = "".join(map(said, sorted((output / "runs/large").glob("records-*.html"))))
     for record in [*various(), *failing(various())]:
@@ -117,7 +141,7 @@ def test_links_lead_to_pages_and_places_of_the_site(output: Path) -> None:
                 continue
             address, _, place = target.partition("#")
             aim = (path.parent / address).resolve() if address else path
-            assert aim in there, f"{path.name}: {target}"
+            assert aim in there or aim.parent == output / "assets", f"{path.name}: {target}"
             assert not place or place in (own if aim == path else there[aim]), target
 
 
@@ -136,7 +160,9 @@ def test_every_page_is_reached_from_the_first(output: Path) -> None:
 def test_nothing_is_asked_from_outside_and_no_string_becomes_markup(output: Path) -> None:
     for path in pages(output):
         parser = seen(path)
-        for attribute in ("src", "action", "data", "srcset", "poster"):
+        for source in parser.values("src"):
+            assert (path.parent / source).resolve() == output / "assets" / "site.js"
+        for attribute in ("action", "data", "srcset", "poster"):
             assert parser.values(attribute) == []
         for tag, known in parser.elements:
             assert tag != "x-evil"
@@ -181,6 +207,40 @@ def test_memory_does_not_grow_with_the_records(
 
     first = most("few", 1)
     assert most("many", 8) < first + 8 * len(of("memory")) * 1000
+
+
+def test_bad_lines_are_counted_and_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing grows with them, neither memory nor the site; how many there were is told."""
+    monkeypatch.setattr(site, "MOST_ON_A_PAGE", 50)
+    folder = written(sample.run_of(some()[:3]), tmp_path / "run")
+    again = to_line(some()[0]).encode() + b"\n"
+    with open(folder / "records.jsonl", "ab") as file:
+        file.writelines([20_000 * b"{}\n", 5_000 * again, b'{"seconds": NaN}\n'])
+    tracemalloc.start()
+    _, told = build_site([folder], tmp_path / "site")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(told) == 51
+    assert told[-1] == "and 24,951 more lines"
+    assert "25,001 lines left out" in said(tmp_path / "site/runs/run/index.html")
+    assert sum(path.stat().st_size for path in (tmp_path / "site/runs").rglob("*")) < 100_000
+    assert peak < 30_000_000
+
+
+def test_strings_of_a_megabyte_are_cut_in_a_site(tmp_path: Path) -> None:
+    one, two, *_ = some()
+    named = replace(one, name="x" * 2**20, reason="y" * 2**20, status="incorrect")
+    other = replace(two, command="z" * 2**20, detail={"w" * 2**20: "v" * 2**20})
+    third = replace(two, seed=7, tags=["u" * 2**20], parameters={"t" * 2**20: "s" * 2**20})
+    run = sample.run_of(
+        [named, other, third], environment={"device": "r" * 2**20, "q" * 2**20: "p" * 2**20}
+    )
+    assert build_site([written(run, tmp_path / "run")], tmp_path / "site")[1] == []
+    for path in pages(tmp_path / "site"):
+        assert path.stat().st_size < 1_200_000
+    assert (tmp_path / "site/runs/run/records-1.html").stat().st_size < 30_000
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
