@@ -52,19 +52,36 @@ def _core() -> Any:
     return import_module("cuda.core.experimental")
 
 
+#: What is included besides the sources, by the name that pathfinder has for it, and its package.
+HEADERS = {"cudart": "nvidia-cuda-runtime", "crt": "nvidia-cuda-crt"}
+
+
 @lru_cache(maxsize=1)
-def include_path() -> list[str]:
+def missing_part() -> str | None:
+    """The package that NVRTC or its headers lack, or None."""
+    from cuda.pathfinder import load_nvidia_dynamic_lib
+
+    try:
+        load_nvidia_dynamic_lib("nvrtc")
+    except Exception:  # pathfinder's own, whose name has changed
+        return "nvidia-cuda-nvrtc"
+    # The compiler's own headers are needed by few includes, and older packages have them elsewhere.
+    return None if _headers("cudart") else HEADERS["cudart"]
+
+
+def _headers(part: str) -> str | None:
     from cuda.pathfinder import find_nvidia_header_directory
 
-    found = [str(sources.FOLDER)]
-    for part in ("cudart", "crt"):
-        try:
-            folder = find_nvidia_header_directory(part)
-        except Exception:  # an older pathfinder does not know every part by name
-            continue
-        if folder:
-            found.append(folder)
+    try:
+        found: str | None = find_nvidia_header_directory(part)
+    except Exception:  # an older pathfinder does not know every part by name
+        return None
     return found
+
+
+@lru_cache(maxsize=1)
+def include_path() -> list[str]:
+    return [str(sources.FOLDER), *filter(None, map(_headers, HEADERS))]
 
 
 def compiled(text: str, arch: str) -> Compiled:
