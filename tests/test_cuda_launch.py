@@ -56,6 +56,7 @@ def test_what_is_not_installed_is_missing_by_the_name_of_its_package(monkeypatch
 
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
     monkeypatch.setattr(pathfinder, "find_nvidia_header_directory", find)
+    monkeypatch.setattr(nvrtc, "_where_installed", lambda: None)
     package = {"nvrtc": "nvidia-cuda-nvrtc", "cudart": "nvidia-cuda-runtime"}[lacks]
     assert nvrtc.missing_part.__wrapped__() == package
 

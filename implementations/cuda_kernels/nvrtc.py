@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -70,13 +73,24 @@ def missing_part() -> str | None:
 
 
 def _headers(part: str) -> str | None:
-    from cuda.pathfinder import find_nvidia_header_directory
+    import cuda.pathfinder
 
+    # A pathfinder older than this function leaves looking where pip and toolkits put them.
+    find = getattr(cuda.pathfinder, "find_nvidia_header_directory", lambda part: None)
     try:
-        found: str | None = find_nvidia_header_directory(part)
-    except Exception:  # an older pathfinder does not know every part by name
-        return None
-    return found
+        found: str | None = find(part)
+    except Exception:  # it does not know every part by name
+        found = None
+    return found or (_where_installed() if part == "cudart" else None)
+
+
+def _where_installed() -> str | None:
+    packages = find_spec("nvidia")
+    folders = [Path(place) for place in (packages.submodule_search_locations if packages else [])]
+    found = [path.parent for folder in folders for path in folder.glob("*/include/cuda_fp16.h")]
+    toolkits = filter(None, (os.environ.get("CUDA_HOME"), "/usr/local/cuda"))
+    found += [Path(toolkit, "include") for toolkit in toolkits]
+    return next((str(each) for each in found if (each / "cuda_fp16.h").is_file()), None)
 
 
 @lru_cache(maxsize=1)
