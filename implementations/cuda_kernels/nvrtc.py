@@ -86,7 +86,7 @@ def _headers(part: str) -> str | None:
 
 def _where_installed() -> str | None:
     packages = find_spec("nvidia")
-    folders = [Path(place) for place in (packages.submodule_search_locations if packages else [])]
+    folders = map(Path, (packages and packages.submodule_search_locations) or ())
     found = [path.parent for folder in folders for path in folder.glob("*/include/cuda_fp16.h")]
     toolkits = filter(None, (os.environ.get("CUDA_HOME"), "/usr/local/cuda"))
     found += [Path(toolkit, "include") for toolkit in toolkits]
