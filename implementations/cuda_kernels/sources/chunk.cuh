@@ -50,12 +50,12 @@ __device__ inline void between(const Chunk& chunk, const float* alpha, const flo
 }
 
 //! P ← the features of a chunk's tokens, one row each; `row_room` has K numbers a warp.
-template <Map MAP>
+template <Map MAP, class At>
 __device__ void features_of(const Chunk& chunk, const Number* x, const float* projection,
-                            Shared<float> row_room, Matrix P) {
+                            Shared<float> row_room, MatrixAt<At> P) {
   int warp = threadIdx.x / 32;
   for (int i = warp; i < C; i += WARPS) {
-    Shared<float> row = P.at + i * P.ld;
+    At row = P.at + i * P.ld;
     if (chunk.live(i))
       features<MAP>(x + chunk.row(i) * K, projection, row_room + warp * K, row);
     else
@@ -64,8 +64,8 @@ __device__ void features_of(const Chunk& chunk, const Number* x, const float* pr
 }
 
 //! into(i, P_i · z) for the rows of a chunk that the same warp has just written.
-template <class Into>
-__device__ void along_z(Matrix P, Shared<float> z, const Into& into) {
+template <class At, class Into>
+__device__ void along_z(MatrixAt<At> P, Shared<float> z, const Into& into) {
   __syncwarp();
   for (int i = threadIdx.x / 32; i < C; i += WARPS) {
     float sum = 0.f;

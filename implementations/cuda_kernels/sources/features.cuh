@@ -1,7 +1,8 @@
-// norm(φ(x)) of a token, and its gradient: by one warp, in shared memory, never in global memory.
+// norm(φ(x)) of a token, and its gradient: by one warp.
 //
-// `row` has room for x, K numbers; P for φ(x), D numbers and zeros up to PADDED_D. A lane computes the
-// features lane, lane + 32, …; what it reads of others it reads after a __syncwarp.
+// `row` has room for x, K numbers; P for φ(x), D numbers and zeros up to PADDED_D, in shared memory or,
+// where φ is wide, a block's own room in global memory. A lane computes the features lane, lane + 32,
+// …; what it reads of others it reads after a __syncwarp.
 #pragma once
 
 __device__ constexpr bool is_favor(Map map) {
@@ -19,9 +20,8 @@ __device__ inline float rectified(Shared<float> row, int i) {
 }
 
 //! φ(x), not yet normalised, and the factor of the normalisation: what both passes need.
-template <Map MAP>
-__device__ float mapped(const Number* x, const float* projection, Shared<float> row,
-                        Shared<float> P) {
+template <Map MAP, class Row>
+__device__ float mapped(const Number* x, const float* projection, Shared<float> row, Row P) {
   int lane = threadIdx.x % 32;
   __syncwarp();
   for (int n = lane; n < K; n += 32) row[n] = to_float(x[n]);
@@ -77,9 +77,8 @@ __device__ float mapped(const Number* x, const float* projection, Shared<float> 
 }
 
 //! P ← norm(φ(x))
-template <Map MAP>
-__device__ void features(const Number* x, const float* projection, Shared<float> row,
-                         Shared<float> P) {
+template <Map MAP, class Row>
+__device__ void features(const Number* x, const float* projection, Shared<float> row, Row P) {
   float s = mapped<MAP>(x, projection, row, P);
   // FAVOR writes P[m + M] by the lane of m.
   __syncwarp();
@@ -87,10 +86,11 @@ __device__ void features(const Number* x, const float* projection, Shared<float>
     for (int d = threadIdx.x % 32; d < D; d += 32) P[d] *= s;
 }
 
-//! dx from dP, the gradient of norm(φ(x)), which is overwritten. `P` is room for φ(x).
-template <Map MAP>
-__device__ void features_gradient(const Number* x, const float* projection, Shared<float> row,
-                                  Shared<float> P, Shared<float> dP, Gradient* dx) {
+//! dx from dP, the gradient of norm(φ(x)), which is overwritten. `P` is room for φ(x), which is left
+//! there: times what is returned it is norm(φ(x)).
+template <Map MAP, class Row>
+__device__ float features_gradient(const Number* x, const float* projection, Shared<float> row,
+                                   Row P, Row dP, Gradient* dx) {
   int lane = threadIdx.x % 32;
   float s = mapped<MAP>(x, projection, row, P);
   __syncwarp();
@@ -149,4 +149,5 @@ __device__ void features_gradient(const Number* x, const float* projection, Shar
       store(dx + n, sum);
     }
   }
+  return s;
 }

@@ -8,12 +8,14 @@
 #pragma once
 #include "mma.cuh"
 
-//! Numbers in shared memory, `ld` from one row to the next.
-struct Matrix {
-  Shared<float> at;
+//! Numbers, `ld` from one row to the next.
+template <class At>
+struct MatrixAt {
+  At at;
   int ld;
   __device__ float operator()(int i, int j) const { return at[i * ld + j]; }
 };
+typedef MatrixAt<Shared<float>> Matrix;
 struct Transposed {
   Shared<float> at;
   int ld;
