@@ -108,7 +108,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     Chunk chunk(bh, n, T, H);
     const float* S_kept = kept + (bh * chunks + n) * D * V;
     auto S = [&](int d, int e) {
-      if constexpr (WIDE) return d < D && first + e < V ? S_kept[Index(d) * V + first + e] : 0.f;
+      if constexpr (WIDE) return d < D && first + e < V ? S_kept[d * V + first + e] : 0.f;
       return float(S_here[d * LV + e]);
     };
 
@@ -323,6 +323,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
         } else {
           for (int n = 0; n < WARPS; n++) sum += room[n];
         }
+#pragma unroll 4
         for (int t = C - 1; t >= 0; t--) {
           float M = 0.f;
           if (j == C) {
@@ -341,6 +342,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     for (int i = thread; i < chunk.tokens; i += THREADS) {
       float da = 0.f;
       if constexpr (DECAYS)
+#pragma unroll 4
         for (int j = 0; j <= C; j++) da += dGamma[i * LC + j];
       if constexpr (DECAY == Decay::head) dalpha[chunk.row(i)] = da;
       if constexpr (WEIGHS)
@@ -412,6 +414,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     if constexpr (DIVIDES)
       for (int d = thread; d < PADDED_D; d += THREADS) {
         float sum = across * float(dz[d]);
+#pragma unroll 4
         for (int i = 0; i < C; i++) {
           if constexpr (READS) sum += since(i) * float(dy[i]) * float(Q[i * LD + d]);
           if constexpr (CORRECTS) sum += float(ds[i]) * float(P[i * LD + d]);
