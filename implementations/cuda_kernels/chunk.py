@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from fwpbench.implementations._kernel_operator import Given, Shapes
 from fwpbench.implementations._kernel_terms import LAWS, NORMS, kind, normalizer, query_map
-from fwpbench.implementations.cuda_kernels.chunk_plan import ChunkPlan, chunk_plan
+from fwpbench.implementations.cuda_kernels import recurrent
+from fwpbench.implementations.cuda_kernels.chunk_plan import (
+    ChunkPlan,
+    chunk_plan,
+    rows_in_memory,
+)
 from fwpbench.implementations.cuda_kernels.launch import launch
 from fwpbench.implementations.cuda_kernels.sources import Constant, Constants, Word
 from fwpbench.operators.problem import Problem
@@ -14,10 +20,8 @@ from fwpbench.operators.problem import Problem
 
 def shapes(problem: Problem, keeps: bool) -> Shapes:
     """o, S and z; then, for the gradients, the state before every chunk."""
-    import torch
-
-    p, chunks, divides = problem, -(-problem.tokens // _planned(problem).C), None
-    divides = normalizer(p) != "none"
+    p, divides = problem, normalizer(problem) != "none"
+    chunks = -(-p.tokens // _planned(p).C)
     found: Shapes = {}
     if p.reads:
         found["o"] = (p.B, p.tokens, p.H, p.V), p.torch_dtype
@@ -55,6 +59,7 @@ def constants(problem: Problem, plan: ChunkPlan, **more: Constant) -> Constants:
         "READS": p.reads,
         "STATE_IN": p.state_in,
         "STATE_OUT": p.state_out,
+        "WIDE": plan.WIDE,
         "PRECISION": Word("Precision", plan.PRECISION),
         "C": plan.C,
         "BV": plan.BV,
@@ -66,10 +71,24 @@ def constants(problem: Problem, plan: ChunkPlan, **more: Constant) -> Constants:
 
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
     q, k, v, alpha, beta, projection, S, z, _ = given
-    plan = _planned(problem)
+    plan, blocks = _planned(problem), problem.B * problem.H
+    rows = v.new_empty(blocks * plan.tiles * rows_in_memory(plan), dtype=torch.float32)
     launch(
         "chunk_forward", problem.dtype, constants(problem, plan, KEEPS="kept" in out),
-        (problem.B * problem.H, plan.tiles), plan.threads, 4 * plan.floats, v,
-        q, k, v, alpha, beta, projection, S, z, *map(out.get, ("o", "kept", "kept_z", "S", "z")),
-        problem.tokens, problem.H,
+        (blocks, plan.tiles), plan.threads, 4 * plan.floats, v,
+        q, k, v, alpha, beta, projection, S, z, rows,
+        *map(out.get, ("o", "kept", "kept_z", "S", "z")), problem.tokens, problem.H,
     )  # fmt: skip
+
+
+def backward(
+    problem: Problem,
+    given: Given,
+    out: dict[str, Tensor],
+    do: Tensor | None,
+    dS_out: Tensor | None,
+    dz_out: Tensor | None,
+) -> dict[str, Tensor | None]:
+    """Token after token, from the state before every chunk."""
+    C = _planned(problem).C
+    return recurrent.backward(problem, given, out, do, dS_out, dz_out, tokens=C)
