@@ -73,7 +73,7 @@ def agrees(problem: Problem, seed: int = 0) -> None:
 
 
 def chunk(problem: Problem) -> int:
-    from fwpbench.implementations.cuda_kernels.chunk_plan import chunk_backward_plan
+    from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
 
     return chunk_backward_plan(problem).C
 
@@ -100,7 +100,7 @@ def test_every_length_agrees(operator, n):
 
 @pytest.mark.parametrize("operator", THIN, ids=str)
 def test_tiles_of_value_columns_add_up(operator):
-    from fwpbench.implementations.cuda_kernels.chunk_plan import chunk_backward_plan
+    from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
 
     problem = small(operator, V=33, T=33)
     assert chunk_backward_plan(problem).tiles > 1
@@ -119,7 +119,7 @@ def test_tiles_of_value_columns_add_up(operator):
 )
 def test_wide_maps_agree(operator, dtype):
     """Whose rows of features lie in memory."""
-    from fwpbench.implementations.cuda_kernels.chunk_plan import chunk_backward_plan
+    from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
 
     problem = small(operator, H=1, T=19, V=5, dtype=dtype)
     assert chunk_backward_plan(problem).WIDE
@@ -171,7 +171,7 @@ COMPILED = [
 def test_nothing_is_spilled(arch, text):
     from fwpbench.implementations.cuda_kernels import chunk as kernels
     from fwpbench.implementations.cuda_kernels import nvrtc, sources
-    from fwpbench.implementations.cuda_kernels.chunk_plan import chunk_backward_plan
+    from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
 
     problem = Problem.parse(f"{text} B=2 T=100 H=2 direction=forward+backward state=in+out")
     plan = chunk_backward_plan(problem)

@@ -99,12 +99,10 @@ def backward(
     do: Tensor | None,
     dS_out: Tensor | None,
     dz_out: Tensor | None,
-    tokens: int | None = None,
 ) -> dict[str, Tensor | None]:
-    """From states kept every so many tokens."""
     q, k, v, alpha, beta, projection, S, z, mask = given
     plan, B, H = _planned(problem, backward=True), problem.B, problem.H
-    T, C = problem.tokens, tokens or tokens_between(problem.tokens)
+    T, C = problem.tokens, tokens_between(problem.tokens)
     numbers = plan.PADDED_D // plan.GROUPS * (plan.COLUMNS + 1)
     scratch = v.new_empty(B, H, plan.tiles, C, numbers, plan.threads, dtype=torch.float32)
     dq, dk, dalpha, dbeta, dz = (parts(x, plan.tiles) for x in (q, k, alpha, beta, z))

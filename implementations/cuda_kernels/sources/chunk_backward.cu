@@ -23,10 +23,10 @@ constexpr int LD = padded(PADDED_D), LV = padded(BV), LC = padded(C);
 // Shared memory, in floats. Where φ is WIDE, rows of features and S stay in memory.
 constexpr int AT_DS = 0;
 constexpr int AT_S = AT_DS + PADDED_D * LV;
-constexpr int AT_P = AT_S + (WIDE ? 0 : PADDED_D * LV);
-constexpr int AT_Q = AT_P + (WIDE ? 0 : C * LD);
-constexpr int AT_G = AT_Q + (WIDE ? 0 : C * LD);
-constexpr int AT_Z = AT_G + (WIDE ? 0 : C * LD);
+constexpr int AT_P = AT_S + !WIDE * PADDED_D * LV;
+constexpr int AT_Q = AT_P + !WIDE * C * LD;
+constexpr int AT_G = AT_Q + !WIDE * C * LD;
+constexpr int AT_Z = AT_G + !WIDE * C * LD;
 constexpr int AT_DZ = AT_Z + DIVIDES * PADDED_D;
 constexpr int AT_W = AT_DZ + DIVIDES * PADDED_D;
 constexpr int AT_U = AT_W + C * LV;
@@ -47,24 +47,11 @@ constexpr int FLOATS = AT_ROOM + WARPS;
 
 __device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 * i); }
 
-//! C rows of features: in shared memory, or the n-th of those that a block has in global memory.
-template <bool IN_MEMORY>
-struct Rows {
-  typedef Shared<float> Row;
-  static __device__ Row at(int i, float*, int) { return at_float(i); }
-};
-template <>
-struct Rows<true> {
-  typedef float* Row;
-  static __device__ Row at(int, float* scratch, int n) { return scratch + n * C * LD; }
-};
-typedef Rows<WIDE>::Row Row;
-
 // With 1 the compiler does not spill a few registers for one block more.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
                    const float* beta, const float* projection, const float* kept,
-                   const float* kept_z, float* scratch, const Number* d_o, const float* dS_out,
+                   const float* kept_z, float* rows, const Number* d_o, const float* dS_out,
                    const float* dz_out, Gradient* dq, Gradient* dk, Number* dv, float* dalpha,
                    float* dbeta, float* dS_in, float* dz_in, Index T, Index H, Index part,
                    Index part_gate, Index part_z) {
@@ -73,9 +60,11 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
   Index bh = blockIdx.x, chunks = (T + C - 1) / C, tile = blockIdx.y;
   dq += tile * part, dk += tile * part;
   dalpha += tile * part_gate, dbeta += tile * part_gate;
-  scratch += (bh * gridDim.y + tile) * 3 * C * LD;
-  Row P = Rows<WIDE>::at(AT_P, scratch, 0), Q = Rows<WIDE>::at(AT_Q, scratch, 1),
-      G = Rows<WIDE>::at(AT_G, scratch, 2);
+  auto features_at = [&](int at, int n) {
+    if constexpr (WIDE) return rows + ((bh * gridDim.y + tile) * 3 + n) * C * LD;
+    if constexpr (!WIDE) return at_float(at);
+  };
+  auto P = features_at(AT_P, 0), Q = features_at(AT_Q, 1), G = features_at(AT_G, 2);
   Shared<float> dS = at_float(AT_DS), S_here = at_float(AT_S), z = at_float(AT_Z), dz = at_float(AT_DZ),
                 W = at_float(AT_W), U = at_float(AT_U), dU = at_float(AT_DU), dN = at_float(AT_DN),
                 read = at_float(AT_READ), far = at_float(AT_FAR), scores = at_float(AT_SCORES),
@@ -133,9 +122,9 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       if constexpr (DECAYS) gate[i] = decay_of(chunk, alpha, beta, i);
     }
     if constexpr (DECAYS) between(chunk, alpha, beta, Matrix{gammas, LC});
-    features_of<KEY_MAP>(chunk, k, projection, row_rooms, MatrixAt<Row>{P, LD});
+    features_of<KEY_MAP>(chunk, k, projection, row_rooms, MatrixAt<decltype(P)>{P, LD});
     if constexpr (READS)
-      features_of<QUERY_MAP>(chunk, q, projection, row_rooms, MatrixAt<Row>{Q, LD});
+      features_of<QUERY_MAP>(chunk, q, projection, row_rooms, MatrixAt<decltype(Q)>{Q, LD});
     __syncthreads();
 
     // What was found, read and will be written to.
@@ -365,7 +354,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       __syncthreads();
       for (int i = warp; i < chunk.tokens; i += WARPS) {
         // It leaves φ(q), of which q' is a multiple.
-        Row x = Q + i * LD;
+        auto x = Q + i * LD;
         float s = features_gradient<QUERY_MAP>(q + chunk.row(i) * K, projection, row_room, x,
                                                G + i * LD, dq + chunk.row(i) * K);
         if constexpr (SCALE != Scale::none)
