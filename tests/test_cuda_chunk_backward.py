@@ -143,7 +143,8 @@ def test_the_delta_rule_inverts_where_keys_are_alike(family):
 
 @pytest.mark.parametrize("operator", [THIN[1], THIN[3], THIN[5]], ids=str)
 def test_writing_alone_has_gradients(operator):
-    agrees(small(operator, reads=False))
+    """Of the last few tokens where gates decay, hence many rows."""
+    agrees(small(operator, reads=False, B=4))
 
 
 #: Every architecture with every dtype; small heads, ordinary ones and wide maps.

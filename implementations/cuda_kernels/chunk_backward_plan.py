@@ -40,9 +40,9 @@ def _floats(p: Problem, C: int, BV: int, WARPS: int, WIDE: bool) -> int:
     """As sources/chunk_backward.cu lays it out."""
     law, divides, D = LAWS[p.rule], normalizer(p) != "none", sixteens(p.D)
     decays, corrects = law.DECAY != "none", law.CORRECTS
-    columns = 3 + p.reads + (p.reads and (decays or divides)) + corrects
+    columns = 2 + p.reads + (p.reads and (decays or divides)) + corrects
     squares = 2 * (p.reads + corrects + decays)
     rows = 0 if WIDE else ROWS * C * padded(D)
-    numbers = 2 * divides * D + 14 * C + WARPS * (p.K + 1)
+    numbers = 2 * divides * D + 13 * C + WARPS * (p.K + 1)
     states = (1 if WIDE else 2) * D * padded(BV)
     return states + rows + columns * C * padded(BV) + squares * C * padded(C) + numbers
