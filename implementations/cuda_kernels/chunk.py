@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fwpbench.implementations._kernel_operator import Given, Shapes
+from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
 from fwpbench.implementations._kernel_terms import LAWS, NORMS, kind, normalizer, query_map
-from fwpbench.implementations.cuda_kernels import recurrent
+from fwpbench.implementations.cuda_kernels import chunk_backward_plan as planned_backward
 from fwpbench.implementations.cuda_kernels.chunk_plan import (
     ChunkPlan,
     chunk_plan,
@@ -21,7 +21,7 @@ from fwpbench.operators.problem import Problem
 def shapes(problem: Problem, keeps: bool) -> Shapes:
     """o, S and z; then, for the gradients, the state before every chunk."""
     p, divides = problem, normalizer(problem) != "none"
-    chunks = -(-p.tokens // _planned(p).C)
+    chunks = -(-p.tokens // _planned(p, keeps).C)
     found: Shapes = {}
     if p.reads:
         found["o"] = (p.B, p.tokens, p.H, p.V), p.torch_dtype
@@ -34,8 +34,10 @@ def shapes(problem: Problem, keeps: bool) -> Shapes:
     return found | {name: (shape, torch.float32) for name, (is_, shape) in numbers.items() if is_}
 
 
-def _planned(problem: Problem) -> ChunkPlan:
-    plan = chunk_plan(problem)
+def _planned(problem: Problem, keeps: bool) -> ChunkPlan:
+    """What keeps states keeps them before the chunks that go back."""
+    C = planned_backward.chunk_backward_plan(problem).C if keeps else None
+    plan = chunk_plan(problem, C)
     assert plan is not None, "choice.py has other kernels for what has no layout"
     return plan
 
@@ -71,7 +73,7 @@ def constants(problem: Problem, plan: ChunkPlan, **more: Constant) -> Constants:
 
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
     q, k, v, alpha, beta, projection, S, z, _ = given
-    plan, blocks = _planned(problem), problem.B * problem.H
+    plan, blocks = _planned(problem, "kept" in out), problem.B * problem.H
     rows = v.new_empty(blocks * plan.tiles * rows_in_memory(plan), dtype=torch.float32)
     launch(
         "chunk_forward", problem.dtype, constants(problem, plan, KEEPS="kept" in out),
@@ -89,6 +91,26 @@ def backward(
     dS_out: Tensor | None,
     dz_out: Tensor | None,
 ) -> dict[str, Tensor | None]:
-    """Token after token, from the state before every chunk."""
-    C = _planned(problem).C
-    return recurrent.backward(problem, given, out, do, dS_out, dz_out, tokens=C)
+    q, k, v, alpha, beta, projection, S, z, _ = given
+    plan, blocks = planned_backward.chunk_backward_plan(problem), problem.B * problem.H
+    numbers = planned_backward.rows_in_memory(plan)
+    rows = v.new_empty(blocks * plan.tiles * numbers, dtype=torch.float32)
+    dq, dk, dalpha, dbeta, dz = (parts(x, plan.tiles) for x in (q, k, alpha, beta, z))
+    dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
+    launch(
+        "chunk_backward", problem.dtype,
+        constants(problem, plan, GRADIENTS_IN_PARTS=plan.tiles > 1),
+        (blocks, plan.tiles), plan.threads, 4 * plan.floats, v,
+        q, k, v, alpha, beta, projection, *map(out.get, ("kept", "kept_z")),
+        rows, do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz,
+        problem.tokens, problem.H, k.numel(), blocks * problem.tokens, blocks * problem.D,
+    )  # fmt: skip
+    return {
+        "q": added(dq, q),
+        "k": added(dk, k),
+        "v": dv,
+        "alpha": added(dalpha, alpha),
+        "beta": added(dbeta, beta),
+        "S": dS,
+        "z": added(dz, z),
+    }

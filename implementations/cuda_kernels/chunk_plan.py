@@ -79,12 +79,3 @@ def _floats(p: Problem, C: int, BV: int, WARPS: int, WIDE: bool) -> int:
     squares = C * padded(C) * (p.reads + law.CORRECTS + (law.DECAY != "none"))
     numbers = C * (law.WEIGHS + divides * (law.CORRECTS + 1)) + divides * p.D + WARPS * p.K
     return D * padded(BV) + tiles_of_tokens + squares + numbers
-
-
-def is_chunked(problem: Problem) -> bool:
-    """Fewer tokens than two a chunk are done one by one."""
-    p = problem
-    if p.rule not in RULES or p.masked or p.backward or not p.causal:
-        return False
-    plan = chunk_plan(p)
-    return plan is not None and p.tokens >= 2 * plan.C

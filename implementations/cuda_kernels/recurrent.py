@@ -100,12 +100,10 @@ def backward(
     do: Tensor | None,
     dS_out: Tensor | None,
     dz_out: Tensor | None,
-    tokens: int | None = None,
 ) -> dict[str, Tensor | None]:
-    """From states kept every so many tokens."""
     q, k, v, alpha, beta, projection, S, z, mask = given
     plan, B, H = _planned(problem, backward=True), problem.B, problem.H
-    T, C = problem.tokens, tokens or tokens_between(problem.tokens)
+    T, C = problem.tokens, tokens_between(problem.tokens)
     dq, dk, dalpha, dbeta, dz = (parts(x, plan.tiles) for x in (q, k, alpha, beta, z))
     dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
     kept, kept_z, in_parts = out["kept"], out.get("kept_z"), plan.tiles > 1
