@@ -75,11 +75,14 @@ LENGTHS = (1, C - 1, C, C + 1, 37)
 
 
 def small(operator: Operator, **changes) -> Problem:
-    """Odd sizes. Many rows of one token: of a few numbers the yardstick may have all right by luck;
-    but few of fwm, where the kink of its clip makes a gradient a toss, in float64 too.
+    """Odd sizes. Many rows of one token: of a few numbers the yardstick may have all right by luck.
+
+    One head of fwm over time: where its clip has a kink, or what it normalises hardly varies, a
+    gradient is a toss, and each head more is one more chance to meet that.
     """
-    rows = 8 if changes.get("T") == 1 else 1
-    sizes = {"B": rows, "T": 37, "H": 2, "K": 9, "V": 7, "dtype": "fp32"}
+    one = changes.get("T") == 1 or changes.get("direction") == "decode"
+    heads = 1 if operator.rule == "fwm" and not one else 2
+    sizes = {"B": 8 if one else 1, "T": 37, "H": heads, "K": 9, "V": 7, "dtype": "fp32"}
     return problem_of(operator, **(sizes | {"direction": "forward+backward"} | changes))
 
 
@@ -100,7 +103,7 @@ def test_every_operator_agrees(n, operator):
 @on_cpu
 @pytest.mark.parametrize("operator", PAIRED, ids=str)
 def test_decoding_agrees(operator):
-    agrees(small(operator, B=3, direction="decode"))
+    agrees(small(operator, direction="decode"))
 
 
 @on_cpu
@@ -126,7 +129,7 @@ def test_states_may_lie_further_apart_than_tokens_are_prepared(operator):
 @pytest.mark.parametrize("operator", THIN, ids=str)
 def test_low_precision_agrees(operator, dtype):
     agrees(small(operator, T=C + 1, dtype=dtype), seed=1)
-    agrees(small(operator, B=3, dtype=dtype, direction="decode"), seed=1)
+    agrees(small(operator, dtype=dtype, direction="decode"), seed=1)
 
 
 @on_cpu
@@ -186,7 +189,7 @@ def test_reading_after_all_is_written_agrees(n, operator):
     for turn, T in enumerate(LENGTHS):
         agrees(small(operator, T=T, causal=False, state=STATES[(n + turn) % 4]))
     agrees(small(operator, causal=False, direction="forward"))
-    agrees(small(operator, causal=False, direction="decode", B=3))
+    agrees(small(operator, causal=False, direction="decode"))
 
 
 @on_cpu

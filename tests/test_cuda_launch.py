@@ -40,3 +40,30 @@ def test_a_text_has_the_constants_in_the_words_of_the_sources():
         "constexpr bool READS = true;",
         '#include "recurrent_forward.cu"',
     ]
+
+
+@pytest.mark.parametrize("lacks", ["nvrtc", "cudart"])
+def test_what_is_not_installed_is_missing_by_the_name_of_its_package(monkeypatch, lacks):
+    pathfinder = pytest.importorskip("cuda.pathfinder")
+    from fwpbench.implementations.cuda_kernels import nvrtc
+
+    def load(name: str) -> None:
+        if name == lacks:
+            raise RuntimeError("no such library")
+
+    def find(part: str) -> str | None:
+        return None if part == lacks else "somewhere"
+
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
+    monkeypatch.setattr(pathfinder, "find_nvidia_header_directory", find)
+    monkeypatch.setattr(nvrtc, "_where_installed", lambda: None)
+    package = {"nvrtc": "nvidia-cuda-nvrtc", "cudart": "nvidia-cuda-runtime"}[lacks]
+    assert nvrtc.missing_part.__wrapped__() == package
+
+
+def test_without_a_compiler_the_kernels_are_missing_on_a_cpu(monkeypatch):
+    from fwpbench.implementations import cuda_kernels
+
+    monkeypatch.setattr(cuda_kernels, "ON_CPU", True)
+    monkeypatch.setattr(cuda_kernels, "which", lambda name: None)
+    assert cuda_kernels.missing() == "g++ is not installed: apt-get install g++"

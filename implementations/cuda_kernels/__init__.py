@@ -37,6 +37,10 @@ def missing() -> str | None:
             return f"{package} is not installed: python -m pip install 'fwpbench[cuda]'"
     if not torch.cuda.is_available():
         return "torch sees no CUDA device here; FWPBENCH_CUDA_ON_CPU=1 runs its kernels on a CPU"
+    from fwpbench.implementations.cuda_kernels.nvrtc import missing_part
+
+    if (part := missing_part()) is not None:
+        return f"{part} is not installed: python -m pip install 'fwpbench[cuda]'"
     return None
 
 

@@ -1,20 +1,39 @@
 """Which plan a problem gets: the one place that chooses.
 
+`chunked`          chunk after chunk, with products of matrices
 `recurrent`        token after token
 """
 
 from __future__ import annotations
 
+from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
+from fwpbench.implementations.cuda_kernels.chunk_plan import RULES, ChunkPlan, chunk_plan
 from fwpbench.implementations.cuda_kernels.recurrent_plan import recurrent_plan
 from fwpbench.operators.problem import Problem
 
 
 def chosen_plan(problem: Problem, device: str) -> str:
-    return "recurrent"
+    return "chunked" if chunk_plans(problem) else "recurrent"
+
+
+def chunk_plans(problem: Problem) -> list[ChunkPlan]:
+    """Forward and backward; none for fewer tokens than two a chunk, which are done one by one."""
+    p = problem
+    if p.rule not in RULES or p.masked or not p.causal:
+        return []
+    backward = [chunk_backward_plan(p)] if p.backward else []
+    plan = chunk_plan(p, *[plan.C for plan in backward])
+    return [plan, *backward] if plan is not None and p.tokens >= 2 * plan.C else []
 
 
 def described(problem: Problem) -> str:
     """The plan and its layouts, for the record."""
+    if plans := chunk_plans(problem):
+        each = [
+            f"{way}BV={plan.BV} warps={plan.WARPS}{', φ in memory' if plan.WIDE else ''}"
+            for way, plan in zip(("", "backward "), plans, strict=False)
+        ]
+        return f"chunked: C={plans[0].C} {', '.join(each)}"
     words = []
     for backward in (False, True)[: 1 + problem.backward]:
         plan = recurrent_plan(problem, backward=backward)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from fwpbench.implementations._kernel_operator import Given, Shapes
+from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
 from fwpbench.implementations._kernel_terms import LAWS, NORMS, kind, normalizer, query_map
-from fwpbench.implementations.cuda_kernels.chunk_plan import ChunkPlan, chunk_plan
+from fwpbench.implementations.cuda_kernels import chunk_backward_plan as planned_backward
+from fwpbench.implementations.cuda_kernels.chunk_plan import (
+    ChunkPlan,
+    chunk_plan,
+    rows_in_memory,
+)
 from fwpbench.implementations.cuda_kernels.launch import launch
 from fwpbench.implementations.cuda_kernels.sources import Constant, Constants, Word
 from fwpbench.operators.problem import Problem
@@ -14,10 +20,8 @@ from fwpbench.operators.problem import Problem
 
 def shapes(problem: Problem, keeps: bool) -> Shapes:
     """o, S and z; then, for the gradients, the state before every chunk."""
-    import torch
-
-    p, chunks, divides = problem, -(-problem.tokens // _planned(problem).C), None
-    divides = normalizer(p) != "none"
+    p, divides = problem, normalizer(problem) != "none"
+    chunks = -(-p.tokens // _planned(p, keeps).C)
     found: Shapes = {}
     if p.reads:
         found["o"] = (p.B, p.tokens, p.H, p.V), p.torch_dtype
@@ -30,8 +34,10 @@ def shapes(problem: Problem, keeps: bool) -> Shapes:
     return found | {name: (shape, torch.float32) for name, (is_, shape) in numbers.items() if is_}
 
 
-def _planned(problem: Problem) -> ChunkPlan:
-    plan = chunk_plan(problem)
+def _planned(problem: Problem, keeps: bool) -> ChunkPlan:
+    """What keeps states keeps them before the chunks that go back."""
+    C = planned_backward.chunk_backward_plan(problem).C if keeps else None
+    plan = chunk_plan(problem, C)
     assert plan is not None, "choice.py has other kernels for what has no layout"
     return plan
 
@@ -55,6 +61,7 @@ def constants(problem: Problem, plan: ChunkPlan, **more: Constant) -> Constants:
         "READS": p.reads,
         "STATE_IN": p.state_in,
         "STATE_OUT": p.state_out,
+        "WIDE": plan.WIDE,
         "PRECISION": Word("Precision", plan.PRECISION),
         "C": plan.C,
         "BV": plan.BV,
@@ -66,10 +73,44 @@ def constants(problem: Problem, plan: ChunkPlan, **more: Constant) -> Constants:
 
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
     q, k, v, alpha, beta, projection, S, z, _ = given
-    plan = _planned(problem)
+    plan, blocks = _planned(problem, "kept" in out), problem.B * problem.H
+    rows = v.new_empty(blocks * plan.tiles * rows_in_memory(plan), dtype=torch.float32)
     launch(
         "chunk_forward", problem.dtype, constants(problem, plan, KEEPS="kept" in out),
-        (problem.B * problem.H, plan.tiles), plan.threads, 4 * plan.floats, v,
-        q, k, v, alpha, beta, projection, S, z, *map(out.get, ("o", "kept", "kept_z", "S", "z")),
-        problem.tokens, problem.H,
+        (blocks, plan.tiles), plan.threads, 4 * plan.floats, v,
+        q, k, v, alpha, beta, projection, S, z, rows,
+        *map(out.get, ("o", "kept", "kept_z", "S", "z")), problem.tokens, problem.H,
     )  # fmt: skip
+
+
+def backward(
+    problem: Problem,
+    given: Given,
+    out: dict[str, Tensor],
+    do: Tensor | None,
+    dS_out: Tensor | None,
+    dz_out: Tensor | None,
+) -> dict[str, Tensor | None]:
+    q, k, v, alpha, beta, projection, S, z, _ = given
+    plan, blocks = planned_backward.chunk_backward_plan(problem), problem.B * problem.H
+    numbers = planned_backward.rows_in_memory(plan)
+    rows = v.new_empty(blocks * plan.tiles * numbers, dtype=torch.float32)
+    dq, dk, dalpha, dbeta, dz = (parts(x, plan.tiles) for x in (q, k, alpha, beta, z))
+    dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
+    launch(
+        "chunk_backward", problem.dtype,
+        constants(problem, plan, GRADIENTS_IN_PARTS=plan.tiles > 1),
+        (blocks, plan.tiles), plan.threads, 4 * plan.floats, v,
+        q, k, v, alpha, beta, projection, *map(out.get, ("kept", "kept_z")),
+        rows, do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz,
+        problem.tokens, problem.H, k.numel(), blocks * problem.tokens, blocks * problem.D,
+    )  # fmt: skip
+    return {
+        "q": added(dq, q),
+        "k": added(dk, k),
+        "v": dv,
+        "alpha": added(dalpha, alpha),
+        "beta": added(dbeta, beta),
+        "S": dS,
+        "z": added(dz, z),
+    }

@@ -12,35 +12,37 @@ from fwpbench.implementations.cuda_kernels.chunk_plan import (
 )
 from fwpbench.operators.problem import Problem
 
-#: Rows of features a block keeps, of a token: k', q' and the gradient of one of them.
+#: Rows of features a block has of a token: k', q' and the gradient of one of them.
 ROWS = 3
 
 
 def chunk_backward_plan(problem: Problem) -> ChunkPlan:
-    """The longest chunks and the most columns that fit; the state of D = 1024 does."""
+    """The longest chunks and the most columns that fit: what is left for D = 1024 does."""
     p, D = problem, sixteens(problem.D)
-    WARPS = 2 if D <= 32 else 4 if D <= 128 else 8
-    for WIDE in (False, True):
-        for C, BV in ((32, 32), (32, 16), (16, 32), (16, 16)):
-            BV = min(BV, sixteens(p.V))
-            floats = _floats(p, C, BV, WARPS, D, WIDE)
-            if 4 * floats <= SHARED_BYTES:
-                return ChunkPlan(C, BV, WARPS, D, p.V, PRECISIONS[p.dtype], floats, WIDE)
-    raise ValueError(f"{p}: D = {p.D} does not fit")
+    most = 2 if D <= 32 else 4 if D <= 128 else 8
+    # Each warp has room for an x; so where K is large too, fewer of them fit.
+    for WARPS in (most, 2):
+        for WIDE in (False, True):
+            for C, BV in ((32, 32), (32, 16), (16, 32), (16, 16)):
+                BV = min(BV, sixteens(p.V))
+                floats = _floats(p, C, BV, WARPS, WIDE)
+                if 4 * floats <= SHARED_BYTES:
+                    return ChunkPlan(C, BV, WARPS, D, p.V, PRECISIONS[p.dtype], floats, WIDE)
+    raise ValueError(f"{p}: D = {p.D} is more than refusal.py lets pass")
 
 
-def scratch(plan: ChunkPlan) -> int:
+def rows_in_memory(plan: ChunkPlan) -> int:
     """Numbers that a block has in global memory."""
     return ROWS * plan.C * padded(plan.PADDED_D) if plan.WIDE else 0
 
 
-def _floats(p: Problem, C: int, BV: int, WARPS: int, D: int, WIDE: bool) -> int:
+def _floats(p: Problem, C: int, BV: int, WARPS: int, WIDE: bool) -> int:
     """As sources/chunk_backward.cu lays it out."""
-    law, divides = LAWS[p.rule], normalizer(p) != "none"
+    law, divides, D = LAWS[p.rule], normalizer(p) != "none", sixteens(p.D)
     decays, corrects = law.DECAY != "none", law.CORRECTS
-    columns = 3 + p.reads + (p.reads and (decays or divides)) + corrects
+    columns = 2 + p.reads + (p.reads and (decays or divides)) + corrects
     squares = 2 * (p.reads + corrects + decays)
     rows = 0 if WIDE else ROWS * C * padded(D)
-    numbers = 2 * divides * D + 14 * C + WARPS * (p.K + 1)
-    state = (1 if WIDE else 2) * D * padded(BV)
-    return state + rows + columns * C * padded(BV) + squares * C * padded(C) + numbers
+    numbers = 2 * divides * D + 13 * C + WARPS * (p.K + 1)
+    states = (1 if WIDE else 2) * D * padded(BV)
+    return states + rows + columns * C * padded(BV) + squares * C * padded(C) + numbers

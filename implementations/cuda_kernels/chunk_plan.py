@@ -47,36 +47,35 @@ class ChunkPlan:
         return -(-self.V // self.BV)
 
 
-def chunk_plan(problem: Problem) -> ChunkPlan | None:
-    """Of the forward kernel; None where a block's shared memory is too small for every layout."""
+def chunk_plan(problem: Problem, C: int | None = None) -> ChunkPlan | None:
+    """Of the forward kernel, with chunks of C if said; None where no layout fits a block."""
     p = problem
-    for C, BV in ((32, 64), (32, 32), (32, 16), (16, 16)):
-        BV = min(BV, sixteens(p.V))
-        # Two tiles of 16 × 16 of S, or of what it gives, for every warp: small heads have a block
-        # of one, and a multiprocessor has as many of these blocks at a time as fit.
-        WARPS = _power_below(min(8, max(C, p.D) * BV // 512))
-        floats = _floats(p, C, BV, WARPS)
-        if 4 * floats <= SHARED_BYTES:
-            return ChunkPlan(C, BV, WARPS, sixteens(p.D), p.V, PRECISIONS[p.dtype], floats)
+    for WIDE in (False, True):
+        for tokens, BV in ((32, 64), (32, 32), (32, 16), (16, 64), (16, 32), (16, 16)):
+            BV = min(BV, sixteens(p.V))
+            # Two tiles of 16 × 16 of S, or of what it gives, for every warp: small heads have a
+            # block of one, and a multiprocessor as many of these blocks at a time as fit.
+            WARPS = _power_below(min(8, max(tokens, p.D) * BV // 512))
+            floats = _floats(p, tokens, BV, WARPS, WIDE)
+            if 4 * floats <= SHARED_BYTES and C in (None, tokens):
+                D, precision = sixteens(p.D), PRECISIONS[p.dtype]
+                return ChunkPlan(tokens, BV, WARPS, D, p.V, precision, floats, WIDE)
     return None
+
+
+def rows_in_memory(plan: ChunkPlan) -> int:
+    """Numbers that a block has in global memory: k' and q' of a chunk."""
+    return 2 * plan.C * padded(plan.PADDED_D) if plan.WIDE else 0
 
 
 def _power_below(number: int) -> int:
     return 1 << max(0, number.bit_length() - 1)
 
 
-def _floats(p: Problem, C: int, BV: int, WARPS: int) -> int:
+def _floats(p: Problem, C: int, BV: int, WARPS: int, WIDE: bool) -> int:
+    """As sources/chunk_forward.cu lays it out."""
     law, divides, D = LAWS[p.rule], normalizer(p) != "none", sixteens(p.D)
-    tiles_of_tokens = C * (padded(D) * (1 + p.reads) + padded(BV))
+    tiles_of_tokens = C * (padded(D) * (1 + p.reads) * (not WIDE) + padded(BV))
     squares = C * padded(C) * (p.reads + law.CORRECTS + (law.DECAY != "none"))
     numbers = C * (law.WEIGHS + divides * (law.CORRECTS + 1)) + divides * p.D + WARPS * p.K
     return D * padded(BV) + tiles_of_tokens + squares + numbers
-
-
-def is_chunked(problem: Problem) -> bool:
-    """Fewer tokens than two a chunk are done one by one."""
-    p = problem
-    if p.rule not in RULES or p.masked or p.backward:
-        return False
-    plan = chunk_plan(p)
-    return plan is not None and p.tokens >= 2 * plan.C

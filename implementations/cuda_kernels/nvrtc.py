@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -52,19 +55,47 @@ def _core() -> Any:
     return import_module("cuda.core.experimental")
 
 
+#: What is included besides the sources, by the name that pathfinder has for it, and its package.
+HEADERS = {"cudart": "nvidia-cuda-runtime", "crt": "nvidia-cuda-crt"}
+
+
+@lru_cache(maxsize=1)
+def missing_part() -> str | None:
+    """The package that NVRTC or its headers lack, or None."""
+    from cuda.pathfinder import load_nvidia_dynamic_lib
+
+    try:
+        load_nvidia_dynamic_lib("nvrtc")
+    except Exception:  # pathfinder's own, whose name has changed
+        return "nvidia-cuda-nvrtc"
+    # The compiler's own headers are needed by few includes, and older packages have them elsewhere.
+    return None if _headers("cudart") else HEADERS["cudart"]
+
+
+def _headers(part: str) -> str | None:
+    import cuda.pathfinder
+
+    # A pathfinder older than this function leaves looking where pip and toolkits put them.
+    find = getattr(cuda.pathfinder, "find_nvidia_header_directory", lambda part: None)
+    try:
+        found: str | None = find(part)
+    except Exception:  # it does not know every part by name
+        found = None
+    return found or (_where_installed() if part == "cudart" else None)
+
+
+def _where_installed() -> str | None:
+    packages = find_spec("nvidia")
+    folders = map(Path, (packages and packages.submodule_search_locations) or ())
+    found = [path.parent for folder in folders for path in folder.glob("*/include/cuda_fp16.h")]
+    toolkits = filter(None, (os.environ.get("CUDA_HOME"), "/usr/local/cuda"))
+    found += [Path(toolkit, "include") for toolkit in toolkits]
+    return next((str(each) for each in found if (each / "cuda_fp16.h").is_file()), None)
+
+
 @lru_cache(maxsize=1)
 def include_path() -> list[str]:
-    from cuda.pathfinder import find_nvidia_header_directory
-
-    found = [str(sources.FOLDER)]
-    for part in ("cudart", "crt"):
-        try:
-            folder = find_nvidia_header_directory(part)
-        except Exception:  # an older pathfinder does not know every part by name
-            continue
-        if folder:
-            found.append(folder)
-    return found
+    return [str(sources.FOLDER), *filter(None, map(_headers, HEADERS))]
 
 
 def compiled(text: str, arch: str) -> Compiled:

@@ -64,8 +64,8 @@ __device__ void features_of(const Chunk& chunk, const Number* x, const float* pr
 }
 
 //! into(i, P_i · z) for the rows of a chunk that the same warp has just written.
-template <class Into>
-__device__ void along_z(Matrix P, Shared<float> z, const Into& into) {
+template <class At, class Into>
+__device__ void along_z(MatrixAt<At> P, Shared<float> z, const Into& into) {
   __syncwarp();
   for (int i = threadIdx.x / 32; i < C; i += WARPS) {
     float sum = 0.f;

@@ -2,16 +2,16 @@
 //
 // P = k', Q = q' [C, D], b = β, Γ the decay between two tokens, γ since the chunk began, λ until it
 // ends, r = 1 / (z_{i−1}·P + ε) where the delta rule divides, else 1; n = γ Q·z + tril(Γ∘QPᵀ) 1 + ε.
-// N = tril(b r Γ∘PPᵀ, −1), W = V − r γ PS, U = (I + N)⁻¹ bW; of rules that do not correct U = V or bV.
+// L = tril(r Γ∘PPᵀ, −1), X = (I + Lb)⁻¹ (V − r γ PS), U = bX; of rules that do not correct X = V.
 //     dN = dO / n      dy = −Σ dN∘O       E = tril(dN Uᵀ + dy 1ᵀ)
-//     dU = tril(Γ∘QPᵀ)ᵀ dN + λ P dS       dW = (I + N)⁻ᵀ dU    dL = −tril(dW Uᵀ, −1)
-//     dV = b dW   db = Σ dW∘W + Σ dL∘r Γ∘PPᵀ    F = −r γ b dW   ds = −r² dr = −r (Σ dL∘N + Σ F∘PS)
+//     dU = tril(Γ∘QPᵀ)ᵀ dN + λ P dS       dX = (I + bL)⁻ᵀ dU    dL = −b tril(dX Uᵀ, −1)
+//     dV = b dX   db = dX·X   F = −r γ b dX     ds = −r² dr = −r (Σ dL∘L + F·PS)
 //     dQ = γ (dN Sᵀ + dy zᵀ) + (Γ∘E) P
-//     dP = λ (U dSᵀ + 1 dzᵀ) + (Γ∘E)ᵀ Q + F Sᵀ + ds zᵀ + (J + Jᵀ) P    J = tril(dL∘b r Γ + ds, −1)
+//     dP = λ (U dSᵀ + 1 dzᵀ) + (Γ∘E)ᵀ Q + F Sᵀ + ds zᵀ + (J + Jᵀ) P    J = tril(dL∘r Γ + ds, −1)
 //     dS ← γ_C dS + (γQ)ᵀ dN + Pᵀ F       dz ← γ_C dz + (γQ)ᵀ dy + Pᵀ ds
-// where 1 is b for `gated`, whose dW is dU and whose db is dU·V, and of z's column dy·tril(Γ∘QPᵀ) + λ P·dz.
+// where 1 is b for `gated`, whose db has of z's column dy·tril(Γ∘QPᵀ) + λ P·dz.
 // Let M be the gradient of Γ, with a row more for the state that leaves and a column for the one that
-// enters: M[i, j] = E∘QPᵀ + dL∘b r PPᵀ, M[i, in] = dN·QS + dy Q·z − b r dW·PS, M[out, j] = U·PdS +
+// enters: M[i, j] = E∘QPᵀ + dL∘r PPᵀ, M[i, in] = dN·QS + dy Q·z − b r dX·PS, M[out, j] = U·PdS +
 // 1 P·dz, M[out, in] = ⟨S, dS⟩ + z·dz. Then
 //     dα_t = Σ_{i ≥ t > j} Γ[i, t] Γ[t − 1, j] M[i, j]
 // divides by no gate, so gates may be 0. All is linear in the value columns: a block has BV of them and
@@ -23,14 +23,13 @@ constexpr int LD = padded(PADDED_D), LV = padded(BV), LC = padded(C);
 // Shared memory, in floats. Where φ is WIDE, rows of features and S stay in memory.
 constexpr int AT_DS = 0;
 constexpr int AT_S = AT_DS + PADDED_D * LV;
-constexpr int AT_P = AT_S + (WIDE ? 0 : PADDED_D * LV);
-constexpr int AT_Q = AT_P + (WIDE ? 0 : C * LD);
-constexpr int AT_G = AT_Q + (WIDE ? 0 : C * LD);
-constexpr int AT_Z = AT_G + (WIDE ? 0 : C * LD);
+constexpr int AT_P = AT_S + !WIDE * PADDED_D * LV;
+constexpr int AT_Q = AT_P + !WIDE * C * LD;
+constexpr int AT_G = AT_Q + !WIDE * C * LD;
+constexpr int AT_Z = AT_G + !WIDE * C * LD;
 constexpr int AT_DZ = AT_Z + DIVIDES * PADDED_D;
-constexpr int AT_W = AT_DZ + DIVIDES * PADDED_D;
-constexpr int AT_U = AT_W + C * LV;
-constexpr int AT_DU = AT_U + C * LV;
+constexpr int AT_X = AT_DZ + DIVIDES * PADDED_D;
+constexpr int AT_DU = AT_X + C * LV;
 constexpr int AT_DN = AT_DU + C * LV;
 constexpr int AT_READ = AT_DN + READS * C * LV;
 constexpr int AT_FAR = AT_READ + (READS && (DECAYS || DIVIDES)) * C * LV;
@@ -41,30 +40,17 @@ constexpr int AT_DL = AT_NEAR + CORRECTS * C * LC;
 constexpr int AT_GAMMA = AT_DL + CORRECTS * C * LC;
 constexpr int AT_DGAMMA = AT_GAMMA + DECAYS * C * LC;
 constexpr int AT_TOKENS = AT_DGAMMA + DECAYS * C * LC;
-constexpr int AT_ROWS = AT_TOKENS + 14 * C;
+constexpr int AT_ROWS = AT_TOKENS + 13 * C;
 constexpr int AT_ROOM = AT_ROWS + WARPS * K;
 constexpr int FLOATS = AT_ROOM + WARPS;
 
 __device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 * i); }
 
-//! C rows of features: in shared memory, or the n-th of those that a block has in global memory.
-template <bool IN_MEMORY>
-struct Rows {
-  typedef Shared<float> Row;
-  static __device__ Row at(int i, float*, int) { return at_float(i); }
-};
-template <>
-struct Rows<true> {
-  typedef float* Row;
-  static __device__ Row at(int, float* scratch, int n) { return scratch + n * C * LD; }
-};
-typedef Rows<WIDE>::Row Row;
-
 // With 1 the compiler does not spill a few registers for one block more.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
                    const float* beta, const float* projection, const float* kept,
-                   const float* kept_z, float* scratch, const Number* d_o, const float* dS_out,
+                   const float* kept_z, float* rows, const Number* d_o, const float* dS_out,
                    const float* dz_out, Gradient* dq, Gradient* dk, Number* dv, float* dalpha,
                    float* dbeta, float* dS_in, float* dz_in, Index T, Index H, Index part,
                    Index part_gate, Index part_z) {
@@ -73,11 +59,13 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
   Index bh = blockIdx.x, chunks = (T + C - 1) / C, tile = blockIdx.y;
   dq += tile * part, dk += tile * part;
   dalpha += tile * part_gate, dbeta += tile * part_gate;
-  scratch += (bh * gridDim.y + tile) * 3 * C * LD;
-  Row P = Rows<WIDE>::at(AT_P, scratch, 0), Q = Rows<WIDE>::at(AT_Q, scratch, 1),
-      G = Rows<WIDE>::at(AT_G, scratch, 2);
+  auto features_at = [&](int at, int n) {
+    if constexpr (WIDE) return rows + ((bh * gridDim.y + tile) * 3 + n) * C * LD;
+    if constexpr (!WIDE) return at_float(at);
+  };
+  auto P = features_at(AT_P, 0), Q = features_at(AT_Q, 1), G = features_at(AT_G, 2);
   Shared<float> dS = at_float(AT_DS), S_here = at_float(AT_S), z = at_float(AT_Z), dz = at_float(AT_DZ),
-                W = at_float(AT_W), U = at_float(AT_U), dU = at_float(AT_DU), dN = at_float(AT_DN),
+                X = at_float(AT_X), dU = at_float(AT_DU), dN = at_float(AT_DN),
                 read = at_float(AT_READ), far = at_float(AT_FAR), scores = at_float(AT_SCORES),
                 E = at_float(AT_E), near = at_float(AT_NEAR), dL = at_float(AT_DL),
                 gammas = at_float(AT_GAMMA), dGamma = at_float(AT_DGAMMA),
@@ -85,14 +73,16 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
   auto vector = [](int n) { return at_float(AT_TOKENS + n * C); };
   Shared<float> gate = vector(0), weight = vector(1), retrieval = vector(2), seen = vector(3),
                 Qz = vector(4), Pz = vector(5), Pdz = vector(6), dy = vector(7), ds = vector(8),
-                along_W = vector(9), along_far = vector(10), of_entering = vector(11),
-                of_leaving = vector(12), inside = vector(13);
+                along_X = vector(9), along_far = vector(10), of_entering = vector(11),
+                of_leaving = vector(12);
   auto gamma = [&](int i, int j) { return DECAYS ? float(gammas[i * LC + j]) : 1.f; };
   auto since = [&](int i) { return gamma(i, C); };
   auto left = [&](int i) { return gamma(C - 1, i); };
   auto b_of = [&](int i) { return WEIGHS ? float(weight[i]) : 1.f; };
   //! What z adds of a key.
   auto one = [&](int i) { return NORMALIZER == Normalizer::same_law ? b_of(i) : 1.f; };
+  auto U = [&](int i, int e) { return b_of(i) * float(X[i * LV + e]); };
+  auto U_turned = [&](int e, int i) { return U(i, e); };
   auto r_of = [&](int i) { return RETRIEVES ? float(retrieval[i]) : 1.f; };
 
   for (int n = thread; n < PADDED_D * BV; n += THREADS) {
@@ -108,7 +98,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     Chunk chunk(bh, n, T, H);
     const float* S_kept = kept + (bh * chunks + n) * D * V;
     auto S = [&](int d, int e) {
-      if constexpr (WIDE) return d < D && first + e < V ? S_kept[Index(d) * V + first + e] : 0.f;
+      if constexpr (WIDE) return d < D && first + e < V ? S_kept[d * V + first + e] : 0.f;
       return float(S_here[d * LV + e]);
     };
 
@@ -125,7 +115,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     for (int n = thread; n < C * BV; n += THREADS) {
       int i = n / BV, e = n % BV;
       bool is = chunk.live(i) && first + e < V;
-      W[i * LV + e] = is ? to_float(v[chunk.row(i) * V + first + e]) : 0.f;
+      X[i * LV + e] = is ? to_float(v[chunk.row(i) * V + first + e]) : 0.f;
       if constexpr (READS) dN[i * LV + e] = is ? to_float(d_o[chunk.row(i) * V + first + e]) : 0.f;
     }
     for (int i = thread; i < C; i += THREADS) {
@@ -133,9 +123,9 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       if constexpr (DECAYS) gate[i] = decay_of(chunk, alpha, beta, i);
     }
     if constexpr (DECAYS) between(chunk, alpha, beta, Matrix{gammas, LC});
-    features_of<KEY_MAP>(chunk, k, projection, row_rooms, MatrixAt<Row>{P, LD});
+    features_of<KEY_MAP>(chunk, k, projection, row_rooms, MatrixAt<decltype(P)>{P, LD});
     if constexpr (READS)
-      features_of<QUERY_MAP>(chunk, q, projection, row_rooms, MatrixAt<Row>{Q, LD});
+      features_of<QUERY_MAP>(chunk, q, projection, row_rooms, MatrixAt<decltype(Q)>{Q, LD});
     __syncthreads();
 
     // What was found, read and will be written to.
@@ -211,25 +201,19 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     if constexpr (CORRECTS) {
       for (int n = thread; n < C * BV; n += THREADS) {
         int i = n / BV, e = n % BV;
-        float found = r_of(i) * since(i) * float(far[i * LV + e]);
-        W[i * LV + e] -= found;
-        U[i * LV + e] = b_of(i) * float(W[i * LV + e]);
+        X[i * LV + e] -= r_of(i) * since(i) * float(far[i * LV + e]);
       }
-      // N, until its gradient takes its place.
+      // L, until its gradient takes its place.
       for (int n = thread; n < C * C; n += THREADS) {
         int i = n / C, j = n % C;
-        dL[i * LC + j] = i > j ? b_of(i) * r_of(i) * gamma(i, j) * float(near[i * LC + j]) : 0.f;
+        dL[i * LC + j] = i > j ? r_of(i) * gamma(i, j) * float(near[i * LC + j]) : 0.f;
       }
-      solve<BV>(of(dL, LC), Matrix{U, LV});
+      solve<BV>([&](int i, int j) { return float(dL[i * LC + j]) * b_of(j); }, Matrix{X, LV});
     } else {
-      for (int n = thread; n < C * BV; n += THREADS) {
-        int i = n / BV, e = n % BV;
-        U[i * LV + e] = b_of(i) * float(W[i * LV + e]);
-      }
       __syncthreads();
     }
     if constexpr (READS && DIVIDES) {
-      product<PRECISION, C, BV, C>(decayed_scores, of(U, LV), [&](int i, int e, float sum) {
+      product<PRECISION, C, BV, C>(decayed_scores, U, [&](int i, int e, float sum) {
         read[i * LV + e] = (since(i) * float(read[i * LV + e]) + sum) / float(seen[i]);
       });
       __syncthreads();
@@ -240,7 +224,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
         for (int e = lane; e < BV; e += 32) {
           if constexpr (READS && DIVIDES)
             along -= float(dN[i * LV + e]) * float(read[i * LV + e]);
-          if constexpr (DECAYS) leaving += float(U[i * LV + e]) * float(dU[i * LV + e]);
+          if constexpr (DECAYS) leaving += U(i, e) * float(dU[i * LV + e]);
         }
         along = sum_over_warp(along), leaving = sum_over_warp(leaving);
         if (lane == 0) {
@@ -257,7 +241,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
 
     // Back through what was read, and through the correction.
     if constexpr (READS) {
-      product<PRECISION, C, C, BV>(of(dN, LV), turned(U, LV), [&](int i, int j, float sum) {
+      product<PRECISION, C, C, BV>(of(dN, LV), U_turned, [&](int i, int j, float sum) {
         if constexpr (DIVIDES) sum += float(dy[i]) * one(j);
         E[i * LC + j] = i >= j ? sum : 0.f;
       });
@@ -269,23 +253,24 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       for (int n = thread; n < C * BV; n += THREADS) dU[n / BV * LV + n % BV] *= left(n / BV);
     }
     if constexpr (CORRECTS) {
-      solve<BV, true>(of(dL, LC), Matrix{dU, LV});
-      product<PRECISION, C, C, BV>(of(dU, LV), turned(U, LV), [&](int i, int j, float sum) {
-        dL[i * LC + j] = i > j ? -sum : 0.f;
+      solve<BV, true>([&](int i, int j) { return b_of(i) * float(dL[i * LC + j]); },
+                      Matrix{dU, LV});
+      product<PRECISION, C, C, BV>(of(dU, LV), U_turned, [&](int i, int j, float sum) {
+        dL[i * LC + j] = i > j ? -b_of(i) * sum : 0.f;
       });
     } else {
       __syncthreads();
     }
     if constexpr (WEIGHS)
       for (int i = warp; i < C; i += WARPS) {
-        float of_W = 0.f, of_far = 0.f;
+        float of_X = 0.f, of_far = 0.f;
         for (int e = lane; e < BV; e += 32) {
-          of_W += float(dU[i * LV + e]) * float(W[i * LV + e]);
+          of_X += float(dU[i * LV + e]) * float(X[i * LV + e]);
           if constexpr (CORRECTS) of_far += float(dU[i * LV + e]) * float(far[i * LV + e]);
         }
-        of_W = sum_over_warp(of_W), of_far = sum_over_warp(of_far);
+        of_X = sum_over_warp(of_X), of_far = sum_over_warp(of_far);
         if (lane == 0) {
-          along_W[i] = of_W;
+          along_X[i] = of_X;
           if constexpr (CORRECTS) along_far[i] = of_far;
         }
       }
@@ -297,22 +282,21 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     __syncthreads();
     if constexpr (WEIGHS)
       for (int i = thread; i < C; i += THREADS) {
-        float db = along_W[i];
         if constexpr (CORRECTS) {
-          float sum = 0.f;
-          for (int j = 0; j < i; j++)
-            sum += float(dL[i * LC + j]) * gamma(i, j) * float(near[i * LC + j]);
-          sum *= r_of(i);
-          db += sum;
           float found = b_of(i) * r_of(i) * float(along_far[i]);
           if constexpr (DECAYS) of_entering[i] -= found;
-          if constexpr (DIVIDES) ds[i] = -r_of(i) * (b_of(i) * sum - since(i) * found);
+          if constexpr (DIVIDES) {
+            // Not from V − X, whose rounding r would enlarge.
+            float sum = 0.f;
+            for (int j = 0; j < i; j++) sum += float(dL[i * LC + j]) * float(near[i * LC + j]);
+            ds[i] = -r_of(i) * (r_of(i) * sum - found);
+          }
         } else if constexpr (DIVIDES) {
-          db += left(i) * float(Pdz[i]);
+          float db = along_X[i] + left(i) * float(Pdz[i]);
           if constexpr (READS)
             for (int t = i; t < C; t++) db += float(dy[t]) * decayed_scores(t, i);
+          along_X[i] = db;
         }
-        inside[i] = db;
       }
     if constexpr (DECAYS) {
       if constexpr (CORRECTS) __syncthreads();
@@ -323,6 +307,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
         } else {
           for (int n = 0; n < WARPS; n++) sum += room[n];
         }
+#pragma unroll 4
         for (int t = C - 1; t >= 0; t--) {
           float M = 0.f;
           if (j == C) {
@@ -330,7 +315,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
           } else if (j < t) {
             if constexpr (READS) M += float(E[t * LC + j]) * float(scores[t * LC + j]);
             if constexpr (CORRECTS)
-              M += float(dL[t * LC + j]) * b_of(t) * r_of(t) * float(near[t * LC + j]);
+              M += float(dL[t * LC + j]) * r_of(t) * float(near[t * LC + j]);
           }
           sum = (t + 1 < C ? float(gate[t + 1]) : 1.f) * sum + M;
           dGamma[t * LC + j] = j < t || j == C ? (t ? gamma(t - 1, j) : 1.f) * sum : 0.f;
@@ -341,10 +326,11 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     for (int i = thread; i < chunk.tokens; i += THREADS) {
       float da = 0.f;
       if constexpr (DECAYS)
+#pragma unroll 4
         for (int j = 0; j <= C; j++) da += dGamma[i * LC + j];
       if constexpr (DECAY == Decay::head) dalpha[chunk.row(i)] = da;
       if constexpr (WEIGHS)
-        dbeta[chunk.row(i)] = inside[i] - (DECAY == Decay::beta ? da : 0.f);
+        dbeta[chunk.row(i)] = along_X[i] - (DECAY == Decay::beta ? da : 0.f);
     }
 
     // Features and state. What products round is as it came, where it can be: not decayed.
@@ -363,7 +349,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       __syncthreads();
       for (int i = warp; i < chunk.tokens; i += WARPS) {
         // It leaves φ(q), of which q' is a multiple.
-        Row x = Q + i * LD;
+        auto x = Q + i * LD;
         float s = features_gradient<QUERY_MAP>(q + chunk.row(i) * K, projection, row_room, x,
                                                G + i * LD, dq + chunk.row(i) * K);
         if constexpr (SCALE != Scale::none)
@@ -375,7 +361,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       return -r_of(i) * since(i) * b_of(i) * float(dU[i * LV + e]);
     };
     each_tile<C, PADDED_D>([&](auto& sum) {
-      sum.template add<PRECISION, BV>(of(U, LV), turned(dS, LV));
+      sum.template add<PRECISION, BV>(U, turned(dS, LV));
       sum.each([&](int i, int d, float& x) {
         if constexpr (DIVIDES) x += one(i) * float(dz[d]);
         x *= left(i);
@@ -387,7 +373,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       if constexpr (CORRECTS) {
         auto J = [&](int i, int j) {
           if (i <= j) return 0.f;
-          float x = float(dL[i * LC + j]) * b_of(i) * r_of(i) * gamma(i, j);
+          float x = float(dL[i * LC + j]) * r_of(i) * gamma(i, j);
           return DIVIDES ? x + float(ds[i]) : x;
         };
         sum.template add<PRECISION, BV>(F, S_turned);
@@ -412,6 +398,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     if constexpr (DIVIDES)
       for (int d = thread; d < PADDED_D; d += THREADS) {
         float sum = across * float(dz[d]);
+#pragma unroll 4
         for (int i = 0; i < C; i++) {
           if constexpr (READS) sum += since(i) * float(dy[i]) * float(Q[i * LD + d]);
           if constexpr (CORRECTS) sum += float(ds[i]) * float(P[i * LD + d]);

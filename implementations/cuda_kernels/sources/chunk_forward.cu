@@ -1,4 +1,5 @@
-// Chunk by chunk: a block has BV value columns of one head, its state S [D, BV] in shared memory.
+// Chunk by chunk: a block has BV value columns of one head, its state S [D, BV] in shared memory. Where
+// φ is WIDE, its Q' and K' of a chunk lie in a room in global memory, which the caches hold.
 //
 // Q' = norm(φ(Q)), K' = norm(φ(K)); γ the decay since the chunk began, Γ that between two tokens:
 //     U = A diag(β) (V − diag(r∘γ) K'S)     A = (I + tril(diag(β∘r) (Γ∘K'K'ᵀ), −1))⁻¹
@@ -12,8 +13,8 @@
 // Shared memory of a block, in floats.
 constexpr int AT_S = 0;
 constexpr int AT_KEYS = AT_S + PADDED_D * padded(BV);
-constexpr int AT_QUERIES = AT_KEYS + C * padded(PADDED_D);
-constexpr int AT_U = AT_QUERIES + READS * C * padded(PADDED_D);
+constexpr int AT_QUERIES = AT_KEYS + !WIDE * C * padded(PADDED_D);
+constexpr int AT_U = AT_QUERIES + !WIDE * READS * C * padded(PADDED_D);
 constexpr int AT_SCORES = AT_U + C * padded(BV);
 constexpr int AT_GRAM = AT_SCORES + READS * C * padded(C);
 constexpr int AT_GAMMA = AT_GRAM + CORRECTS * C * padded(C);
@@ -30,11 +31,18 @@ __device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
                   const float* beta, const float* projection, const float* S_in, const float* z_in,
-                  Number* o, float* kept, float* kept_z, float* S_out, float* z_out, Index T,
-                  Index H) {
+                  float* rows, Number* o, float* kept, float* kept_z, float* S_out, float* z_out,
+                  Index T, Index H) {
   static_assert(FLOATS == PLANNED_FLOATS);
   Matrix S{at_float(AT_S), padded(BV)}, U{at_float(AT_U), padded(BV)};
-  Matrix keys{at_float(AT_KEYS), padded(PADDED_D)}, queries{at_float(AT_QUERIES), padded(PADDED_D)};
+  auto features_at = [&](int at, int n) {
+    constexpr int LD = padded(PADDED_D);
+    Index block = blockIdx.x * gridDim.y + blockIdx.y;
+    if constexpr (WIDE) return MatrixAt<float*>{rows + (block * 2 + n) * C * LD, LD};
+    if constexpr (!WIDE) return Matrix{at_float(at), LD};
+  };
+  auto keys = features_at(AT_KEYS, 0), queries = features_at(AT_QUERIES, 1);
+  auto keys_transposed = [&](int d, int i) { return keys(i, d); };
   Matrix scores{at_float(AT_SCORES), padded(C)}, gram{at_float(AT_GRAM), padded(C)};
   Matrix gamma{at_float(AT_GAMMA), padded(C)};
   Shared<float> weights = at_float(AT_BETA), retrieved = at_float(AT_RETRIEVED);
@@ -77,12 +85,12 @@ fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const float
     if constexpr (CORRECTS)
       // In float32 where r needs its sums.
       product<RETRIEVES ? Precision::fp32 : PRECISION, C, C, PADDED_D>(
-          keys, Transposed{keys.at, keys.ld}, [&](int i, int j, float x) {
+          keys, keys_transposed, [&](int i, int j, float x) {
             gram.at[i * gram.ld + j] = i > j ? decayed(i, j) * x : 0.f;
           });
     if constexpr (READS)
       product<PRECISION, C, C, PADDED_D>(
-          queries, Transposed{keys.at, keys.ld}, [&](int i, int j, float x) {
+          queries, keys_transposed, [&](int i, int j, float x) {
             scores.at[i * scores.ld + j] = i >= j ? decayed(i, j) * x : 0.f;
           });
     if constexpr (RETRIEVES) {
