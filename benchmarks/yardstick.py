@@ -1,6 +1,6 @@
 """How far do honest implementations stay from the yardstick? Measured, before the gate trusts it.
 
-python benchmarks/yardstick.py [fp32|bf16|fp16] [SEEDS]
+python benchmarks/yardstick.py [fp32|tf32|bf16|fp16] [SEEDS]
 
 Honest candidates for every operator: `chunked` (float32 arithmetic), and the plain chunk form with
 C = 32 and C = 128 and operands rounded to the dtype, as a kernel with other tile sizes has them.

@@ -61,7 +61,7 @@ def test_the_form_they_are_made_of_is_honest(operator):
 
 
 #: So many seeds show a gate that fails one honest seed in thirteen; benchmarks/test_honest_seeds.py
-#: asks 3,000 of each dtype.
+#: asks 2,250 of each dtype.
 SEEDS = 40
 
 

@@ -82,6 +82,17 @@ BOTH = (
     "rule=delta phi=favor-8 norm=attention K=32 V=64 dtype=fp32",
     "rule=gated-delta phi=favor-published-32 norm=sum K=64 V=64 dtype=fp16",
     "rule=gated-delta phi=tanh norm=l2 K=128 V=64 dtype=bf16",
+    # float32 that is rounded to tf32
+    "rule=sum phi=elu+1 norm=attention K=64 V=64 dtype=tf32",
+    "rule=sum phi=favor-published-64 norm=attention K=64 V=64 dtype=tf32",
+    "rule=sum phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=tf32",
+    "rule=decay phi=dpfp-2 norm=attention K=128 V=64 dtype=tf32",
+    "rule=gated phi=favor-32 norm=sum+attention K=64 V=64 dtype=tf32",
+    "rule=gated phi=favor-512 norm=sum+attention K=64 V=64 dtype=tf32",
+    "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=tf32",
+    "rule=delta phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=tf32",
+    "rule=gated-delta phi=dpfp-2 norm=sum K=16 V=64 dtype=tf32",
+    "rule=gated-delta phi=favor-256 norm=l2 K=128 V=64 dtype=tf32",
 )
 FORWARD = (
     "rule=gated phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
@@ -170,6 +181,11 @@ ELSEWHERE = [
             "rule=delta phi=elu+1 norm=sum K=16 V=16 dtype=bf16",
             "rule=gated-delta phi=dpfp-1 norm=sum K=8 V=64 dtype=fp32",
             "rule=fwm phi=tanh norm=none K=16 V=16 dtype=bf16",
+            "rule=sum phi=elu+1 norm=attention K=64 V=64 dtype=tf32",
+            "rule=decay phi=relu norm=l2 K=64 V=64 dtype=tf32",
+            "rule=gated phi=elu+1 norm=sum+attention K=32 V=64 dtype=tf32",
+            "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=tf32",
+            "rule=gated-delta phi=identity norm=l2 K=64 V=64 dtype=tf32",
         ),
         "forward": (
             "rule=gla phi=dpfp-2 norm=sum+attention K=60 V=64 dtype=bf16",

@@ -9,8 +9,9 @@ out, those that a backward pass needs (one a chunk, for a rule that decays or co
 every √T tokens where it goes token by token), those between segments, and that of a φ too wide for
 registers, whose kernels (wide_….py, unordered_kernels.py) read and write it tile by tile. The same
 source runs on a CPU under TRITON_INTERPRET=1, slowly, for tests. No GPU has run it yet: it is
-checked by Triton's interpreter, which does not round to tf32, and by compiling for sm_80 to sm_120
-(`make interpret`), and no speed is claimed.
+checked by Triton's interpreter, where operands are rounded to tf32 as they are compiled to be (but
+tf32x3 is float32 there), and by compiling for sm_80 to sm_120 (`make interpret`), and no speed is
+claimed.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ RULES = {
     "delta": (False, False, True),
     "gated-delta": (True, False, True),
 }
-#: Products by dtype. fp16 has the bits of tf32, whose range cannot be left.
+#: Products by dtype, tf32 with operands rounded. fp16 has its bits, and its range cannot be left.
 DOTS = {"fp32": "ieee", "tf32": "tf32", "bf16": "bf16", "fp16": "tf32"}
 #: What solves for the delta rule's A: float32, in three products where there are tensor cores.
 SOLVES = {"fp32": "ieee", "tf32": "tf32x3", "bf16": "tf32x3", "fp16": "tf32x3"}

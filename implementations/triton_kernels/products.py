@@ -1,4 +1,4 @@
-"""Products of tiles in the three precisions, and rounding."""
+"""Products of tiles in the precisions that there are, and rounding."""
 
 from __future__ import annotations
 
