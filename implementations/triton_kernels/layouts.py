@@ -101,6 +101,7 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
         ("sum", 0, "bf16", 64): Blocks(32, 32, 8, 255),
         ("decay", 0, "fp32", 64): Blocks(16, 16, 8, 255),
         ("sum", 0, "fp32", 64): Blocks(16, 16, 8, 255),
+        ("sum", 0, "fp16", 64): Blocks(16, 16, 8, 255),
         ("delta", 0, "fp32", 32): Blocks(16, 16, 8, 255),
     },
 }
@@ -108,12 +109,12 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
 #: kept in registers, by rule and dtype; wider ones of these spilled in all that was tried there.
 IN_REGISTERS_OF_MMA_SYNC = {
     **{("sum", dtype): (128, 64) for dtype in ("fp32", "tf32", "bf16", "fp16")},
-    ("decay", "bf16"): (64, 64),
+    ("decay", "bf16"): (64, 32),
     ("decay", "fp16"): (64, 32),
     ("delta", "fp32"): (32, 16),
+    ("delta", "tf32"): (16, 16),
     ("delta", "bf16"): (32, 16),
-    ("delta", "fp16"): (32, 32),
-    ("delta", "tf32"): (32, 32),
+    ("delta", "fp16"): (16, 16),
 }
 IN_REGISTERS = {
     80: IN_REGISTERS_OF_MMA_SYNC,
