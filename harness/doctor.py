@@ -178,6 +178,11 @@ def grade(findings: Sequence[Finding]) -> str:
     return "C" if len(poor) > 1 or poor & {"flush", "timer"} else "B"
 
 
+MEANINGS = {
+    "A": "nothing speaks against its numbers",
+    "B": "say what is poor beside its numbers",
+    "C": "its numbers are for yourself only",
+}
 #: What the environment of a run calls the grade, and the noise that `compare` takes as its margin.
 GRADE, NOISE = "grade", "A/A noise"
 

@@ -51,8 +51,9 @@ def logarithmic(title: str, unit: Unit, values: Iterable[float | None]) -> Axis:
         low, high = low / 1.6, high * 1.6
     room = math.exp(min(0.05 * _span(low, high), 2.0))
     low, high = max(low / room, SMALLEST), min(high * room, LARGEST)
-    ticks = _powers(low, high, 2) if unit in ("B", "count") else _decades(low, high)
-    return Axis(title, unit, low, high, ticks)
+    return Axis(
+        title, unit, low, high, (_doubles if unit in ("B", "count") else _decades)(low, high)
+    )
 
 
 def _span(low: float, high: float) -> float:
@@ -64,6 +65,15 @@ def _powers(low: float, high: float, base: int) -> list[float]:
     first, last = math.ceil(math.log(low, base)), math.floor(math.log(high, base))
     step = max(1, math.ceil((last - first + 1) / MOST_TICKS))
     return [float(base) ** power for power in range(first, last + 1, step)]
+
+
+def _doubles(low: float, high: float) -> list[float]:
+    """Powers of 2; where these are too few, multiples of one, at most eight."""
+    ticks = _powers(low, high, 2)
+    if len(ticks) > 1:
+        return ticks
+    step = 2.0 ** math.ceil(math.log2((high - low) / MOST_TICKS))
+    return [place * step for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _decades(low: float, high: float) -> list[float]:

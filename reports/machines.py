@@ -55,6 +55,7 @@ def section(evidence: Evidence) -> Section | None:
             for place, (run, (_, facts)) in enumerate(machines.items())
         ],
         "told": told,
+        "evidence": evidence,
         "rows": [
             (_first(row), evidence.label(_first(row)), _cells(evidence, row))
             for row in list(rows.values())[:MOST_ROWS]

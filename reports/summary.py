@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fwpbench.harness.doctor import NOISE
+from fwpbench.harness.doctor import GRADE, MEANINGS, NOISE
 from fwpbench.harness.run_folder import Run
 from fwpbench.harness.statuses import SKIPPED, STATUSES, Group, group_of
 from fwpbench.reports.coverage import MARKS, by_cause
@@ -49,6 +49,7 @@ class About:
     device: str
     facts: Sequence[tuple[str, str]]
     progress: str
+    trust: str
 
 
 def section(evidence: Evidence) -> Section:
@@ -126,9 +127,16 @@ def about(run: Run, records: int) -> About:
         for told in (facts.get("device"), facts.get("os"), _day(facts.get("started")))
         if isinstance(told, str) and told
     )
-    return About(
-        clipped(run.path.name or "run", 60), headline, device, told_of(run), _progress(run, records)
-    )
+    name = clipped(run.path.name or "run", 60)
+    return About(name, headline, device, told_of(run), _progress(run, records), _trust(run))
+
+
+def _trust(run: Run) -> str:
+    """How far the doctor trusted the machine's numbers, before it was measured."""
+    grade = run.environment.get(GRADE)
+    if not isinstance(grade, str) or grade not in MEANINGS:
+        return "No grade by the doctor: how far the numbers can be trusted is unknown."
+    return f"Grade {grade} by the doctor: {MEANINGS[grade]}."
 
 
 def _day(started: Any) -> str:

@@ -102,17 +102,54 @@ def test_is_ready_within_a_second(
     assert min(times) < 1000
 
 
-def test_charts_become_interactive_when_they_come_into_view(browser: Any, report: Path) -> None:
+#: Sections with charts of lines, dots and bars, and what a hover over their first point must tell.
+TOLD = {
+    "agreement": r"[\d,]+ tensors",
+    "speed": r"\d (µs|ms|s) \(95 %: ",
+    "first-call": r"\d (µs|ms|s)\b",
+    "memory": r"\d (KiB|MiB) at T = ",
+    "longest": r": T = [\d,]+",
+    "scaling": r"\d ms \(95 %: .* at T = [\d,]+",
+    "capacity": r"\d %",
+    "quality": r"\d",
+}
+
+
+@pytest.mark.parametrize("section", TOLD)
+def test_hover_shows_values_with_units(browser: Any, report: Path, section: str) -> None:
+    """And a chart becomes interactive when it comes into view."""
     visit = Visit(browser, report)
-    figure = visit.page.locator("#scaling figure").first
+    figure = visit.page.locator(f"#{section} figure").first
     figure.scroll_into_view_if_needed()
-    visit.page.wait_for_selector("#scaling figure[data-live]")
+    visit.page.wait_for_selector(f"#{section} figure[data-live]")
+    figure.locator(".mark-symbol path, .mark-rect path").first.hover(force=True)
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert re.search(TOLD[section], visit.page.locator("#vg-tooltip-element").inner_text())
+    visit.close(report)
+
+
+def test_hover_over_the_front_tells_all_three(browser: Any, report: Path) -> None:
+    visit = Visit(browser, report)
+    figure = visit.page.locator("#quality figure", has_text="pairs held").first
+    figure.scroll_into_view_if_needed()
+    figure.locator("xpath=self::*[@data-live]").wait_for()
     figure.locator(".mark-symbol path").first.hover(force=True)
     visit.page.wait_for_selector("#vg-tooltip-element.visible")
-    said = visit.page.locator("#vg-tooltip-element").inner_text()
-    assert "reference" in said
-    assert "at T = " in said
-    assert " ms" in said
+    told = visit.page.locator("#vg-tooltip-element").inner_text()
+    assert re.search(r"\d pairs, [\d.]+ (µs|ms|s) .*by [\w-]+, state [\d.]+ (B|KiB|MiB)", told)
+    visit.close(report)
+
+
+def test_a_chart_is_drawn_for_the_width_it_has(browser: Any, report: Path) -> None:
+    """Scaled down to a telephone, its words could not be read."""
+    visit = Visit(browser, report, viewport={"width": 390, "height": 800})
+    drawn(visit.page)
+    scales = visit.page.evaluate(
+        """[...document.querySelectorAll('figure[data-live] svg.marks')].map((one) =>
+        one.getBoundingClientRect().width / one.viewBox.baseVal.width)"""
+    )
+    assert len(scales) > 10
+    assert min(scales) > 0.9
     visit.close(report)
 
 
@@ -334,7 +371,7 @@ def test_what_is_not_here_is_told_once_an_implementation(browser: Any, tmp_path:
     assert {cell.get_attribute("href") for cell in cells.all()} == {"#absent-1"}
     assert {cell.get_attribute("title") for cell in cells.all()} == {"not installed (made up)"}
     told = visit.page.locator("#absent-1")
-    assert told.locator("td.number").inner_text() == f"{len(absent):,}"
+    assert f"({len(absent):,} records: agreement)" in told.inner_text()
     assert told.locator("code.command").inner_text() == absent[0].command
     visit.close(report)
 

@@ -432,3 +432,18 @@ def test_any_value_in_plan_environment_and_gate_gives_a_page(odd: Any) -> None:
     )
     evidence = read([twisted])
     assert markdown_of(evidence, sections_of(evidence))
+
+
+@pytest.mark.parametrize(
+    ("grade", "told"),
+    [
+        ("A", "Grade A by the doctor: nothing speaks against its numbers."),
+        ("C", "Grade C by the doctor: its numbers are for yourself only."),
+        ("Z", "No grade by the doctor"),
+        (["A"], "No grade by the doctor"),
+        (None, "No grade by the doctor"),
+    ],
+)
+def test_a_report_says_how_far_to_trust_it(grade: Any, told: str) -> None:
+    run = sample.run_of(some(90), environment={"device": "an abacus", "grade": grade})
+    assert told in page_of([run])

@@ -7,7 +7,7 @@ from argparse import Namespace
 from dataclasses import asdict
 
 from fwpbench.commands.selection import make_setting
-from fwpbench.harness.doctor import examine, grade
+from fwpbench.harness.doctor import MEANINGS, examine, grade
 from fwpbench.harness.probe import MachineProbe
 
 
@@ -33,10 +33,3 @@ def main(arguments: Namespace) -> int:
                 print(f"           → {finding.advice}")
         print(f"grade {given}: {MEANINGS[given]}")
     return 0 if given != "C" else 1
-
-
-MEANINGS = {
-    "A": "nothing speaks against its numbers",
-    "B": "say what is poor beside its numbers",
-    "C": "its numbers are for yourself only",
-}
