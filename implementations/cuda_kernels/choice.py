@@ -12,7 +12,6 @@ from fwpbench.implementations.cuda_kernels.chunk_plan import chunk_plan, is_chun
 from fwpbench.implementations.cuda_kernels.recurrent_plan import recurrent_plan
 from fwpbench.operators.problem import Problem
 
-
 #: From this compute capability on tensor cores multiply bf16 and tf32.
 FIRST_WITH_PRODUCTS = (8, 0)
 
