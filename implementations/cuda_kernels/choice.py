@@ -21,6 +21,10 @@ def chunk_plans(problem: Problem) -> list[ChunkPlan]:
     p = problem
     if p.rule not in RULES or p.masked:
         return []
+    if p.backward and not p.reads:
+        # Through a chunk of more tokens than features dS shrinks far more than it decays: the
+        # chunk's form takes two large numbers from each other, and no dO hides it.
+        return []
     backward = [chunk_backward_plan(p)] if p.backward else []
     plan = chunk_plan(p, *[plan.C for plan in backward])
     return [plan, *backward] if plan is not None and p.tokens >= 2 * plan.C else []
