@@ -57,7 +57,7 @@ def launched(problem: Problem) -> list[Launched]:
         text = sources.text(kernel, dtype, constants)
         found.setdefault(Launched(kernel, text, threads, size))
 
-    given, named = given_by(problem), (str(problem), chosen_plan(problem, "cuda"))
+    given, named = given_by(problem), (str(problem), chosen_plan(problem, "cpu"))
     with ExitStack() as patches:
         for module in operator.KERNELS.values():
             patches.enter_context(patch.object(module, "launch", launch))

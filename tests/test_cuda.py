@@ -46,12 +46,13 @@ def paired(operators: list[Operator]) -> list[Operator]:
 
 
 PAIRED = paired(ABLE)
-#: Every rule, every way in which z follows or does not.
+#: Every rule, every way in which z follows or does not. (Not dpfp-1 with sum+attention: where all
+#: products of a token are small, one row is nearly the whole gradient, and its rounding one draw.)
 THIN = [
     Operator("sum", "identity", "none"),
     Operator("decay", "dpfp-2", "sum+attention"),
     Operator("gla", "relu", "attention"),
-    Operator("gated", "dpfp-1", "sum+attention"),
+    Operator("gated", "elu+1", "sum+attention"),
     Operator("delta", "elu+1", "attention"),
     Operator("gated-delta", "dpfp-3", "l2"),
     Operator("kda", "favor-16", "l2"),

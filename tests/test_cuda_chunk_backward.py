@@ -13,6 +13,7 @@ import pytest
 from fwpbench.harness.agreement import check
 from fwpbench.harness.golden import Truths
 from fwpbench.implementations import IMPLEMENTATIONS, cuda_kernels
+from fwpbench.implementations.cuda_kernels.choice import chosen_plan
 from fwpbench.implementations.cuda_kernels.chunk_plan import RULES, SHARED_BYTES
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
@@ -86,10 +87,13 @@ def lengths(operator: Operator, **changes) -> tuple[int, ...]:
 
 @pytest.mark.parametrize(("n", "operator"), list(enumerate(PAIRED)), ids=str)
 def test_every_operator_agrees(n, operator):
-    """Lengths and dtypes take turns, and states where there is more to be read than one token."""
+    """Lengths and dtypes take turns; and states, where something else stands in for none: one token
+    reads nothing else, and what a sparse φ divides by may vanish.
+    """
     dtype = DTYPES[n % 3]
     T = lengths(operator, dtype=dtype)[n % 5]
-    agrees(small(operator, T=T, dtype=dtype, state="in+out" if T == 1 else STATES[n % 4]))
+    needs = T == 1 or "attention" in operator.norm
+    agrees(small(operator, T=T, dtype=dtype, state="in+out" if needs else STATES[n % 4]))
 
 
 @pytest.mark.parametrize("n", range(5))
@@ -141,10 +145,11 @@ def test_the_delta_rule_inverts_where_keys_are_alike(family):
     agrees(small(Operator("delta", "identity", "l2"), inputs=family))
 
 
-@pytest.mark.parametrize("operator", [THIN[1], THIN[3], THIN[5]], ids=str)
+@pytest.mark.parametrize("operator", [THIN[1], THIN[3]], ids=str)
 def test_writing_alone_has_gradients(operator):
     """Of the last few tokens where gates decay, hence many rows."""
     agrees(small(operator, reads=False, B=4))
+    assert chosen_plan(small(operator, reads=False, T=64), "cpu") == "recurrent"
 
 
 #: Every architecture with every dtype; small heads, ordinary ones and wide maps.

@@ -85,6 +85,7 @@ def test_what_is_wrong_ends_the_process_with_a_sentence(library, kernel, seed):
     (said,) = done.stderr.splitlines()
     assert said.startswith("CUDA on CPU: ")
     assert any(sentence in said for sentence in CAUGHT[kernel]), said
+    assert f"(fwp_{kernel}, block " in said
 
 
 @pytest.mark.parametrize("kernel", PASSES)
@@ -168,3 +169,24 @@ def test_numbers_of_16_bits_are_rounded_as_torch_rounds(library):
         assert torch.equal(got[numbers_].view(torch.int16), wanted[numbers_].view(torch.int16))
         assert torch.equal(back[numbers_], wanted[numbers_].float())
         assert torch.equal(back.isnan(), wanted.isnan())
+
+
+def test_in_a_run_it_costs_its_own_record_which_has_the_sentence():
+    where = "rule=sum phi=identity norm=none inputs=normal"
+    command = ["check", "--plugin", "tests/racing_plugin.py", "--implementations", "races,chunked"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fwpbench", *command, "--where", where, "--json"],
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    healthy = [record for record in records if record["implementation"] == "chunked"]
+    racing = [record for record in records if record["implementation"] == "races"]
+    assert {record["status"] for record in healthy} == {"ok"}
+    assert len(racing) == len(healthy) > 0
+    for record in racing:
+        assert record["status"] == "runtime-error"
+        assert "SIGABRT" in record["reason"]
+        assert any("CUDA on CPU: a race:" in line for line in record["detail"]["log"])

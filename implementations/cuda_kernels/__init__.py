@@ -60,7 +60,7 @@ def run(problem: Problem, inputs: Inputs) -> Output:
 def chosen(problem: Problem, device: str) -> str:
     from fwpbench.implementations.cuda_kernels.choice import described
 
-    return described(problem)
+    return described(problem, device)
 
 
 IMPLEMENTATION = Implementation(

@@ -6,13 +6,21 @@
 
 from __future__ import annotations
 
+import torch
+
 from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
 from fwpbench.implementations.cuda_kernels.chunk_plan import RULES, ChunkPlan, chunk_plan
 from fwpbench.implementations.cuda_kernels.recurrent_plan import recurrent_plan
 from fwpbench.operators.problem import Problem
 
+#: From this compute capability on tensor cores multiply bf16 and tf32.
+FIRST_WITH_PRODUCTS = (8, 0)
+
 
 def chosen_plan(problem: Problem, device: str) -> str:
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu and torch.cuda.get_device_capability(device) < FIRST_WITH_PRODUCTS:
+        return "recurrent"
     return "chunked" if chunk_plans(problem) else "recurrent"
 
 
@@ -21,14 +29,19 @@ def chunk_plans(problem: Problem) -> list[ChunkPlan]:
     p = problem
     if p.rule not in RULES or p.masked or not p.causal:
         return []
+    if p.backward and not p.reads:
+        # Through a chunk of more tokens than features dS shrinks far more than it decays: the
+        # chunk's form takes two large numbers from each other, and no dO hides it.
+        return []
     backward = [chunk_backward_plan(p)] if p.backward else []
     plan = chunk_plan(p, *[plan.C for plan in backward])
     return [plan, *backward] if plan is not None and p.tokens >= 2 * plan.C else []
 
 
-def described(problem: Problem) -> str:
+def described(problem: Problem, device: str) -> str:
     """The plan and its layouts, for the record."""
-    if plans := chunk_plans(problem):
+    if chosen_plan(problem, device) == "chunked":
+        plans = chunk_plans(problem)
         each = [
             f"{way}BV={plan.BV} warps={plan.WARPS}{', φ in memory' if plan.WIDE else ''}"
             for way, plan in zip(("", "backward "), plans, strict=False)

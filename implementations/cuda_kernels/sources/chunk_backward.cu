@@ -213,7 +213,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       __syncthreads();
     }
     if constexpr (READS && DIVIDES) {
-      product<PRECISION, C, BV, C>(decayed_scores, U, [&](int i, int e, float sum) {
+      product<Precision::fp32, C, BV, C>(decayed_scores, U, [&](int i, int e, float sum) {
         read[i * LV + e] = (since(i) * float(read[i * LV + e]) + sum) / float(seen[i]);
       });
       __syncthreads();
@@ -241,7 +241,9 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
 
     // Back through what was read, and through the correction.
     if constexpr (READS) {
-      product<PRECISION, C, C, BV>(of(dN, LV), U_turned, [&](int i, int j, float sum) {
+      // dN·U_j and dy, which is −dN·O, cancel where a token reads little but U_j.
+      constexpr Precision OF_E = DIVIDES ? Precision::fp32 : PRECISION;
+      product<OF_E, C, C, BV>(of(dN, LV), U_turned, [&](int i, int j, float sum) {
         if constexpr (DIVIDES) sum += float(dy[i]) * one(j);
         E[i * LC + j] = i >= j ? sum : 0.f;
       });

@@ -10,6 +10,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -116,10 +117,14 @@ inline std::vector<uint32_t> warp_barriers;
 //! What lanes hand each other, twice, so that a shuffle never overwrites what is still read.
 inline std::vector<uint64_t> handed[2];
 
+inline const char* kernel_name;
+
+//! The sentence is the last that the process says: no handler of its host's prints a stack after it.
 [[noreturn]] inline void die(const char* what) {
-  fprintf(stderr, "CUDA on CPU: %s (block %u, %u; thread %u)\n", what, blockIdx.x, blockIdx.y,
-          threadIdx.x);
+  fprintf(stderr, "CUDA on CPU: %s (%s, block %u, %u; thread %u)\n", what, kernel_name, blockIdx.x,
+          blockIdx.y, threadIdx.x);
   fflush(stderr);
+  signal(SIGABRT, SIG_DFL);
   abort();
 }
 
@@ -365,5 +370,6 @@ T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32) {
 
 #define EXPORT(kernel)                                                                          \
   extern "C" void launch_##kernel(const unsigned* grid, int threads, size_t bytes, void** a) {  \
+    on_cpu::kernel_name = #kernel;                                                              \
     on_cpu::launch(kernel, grid, threads, bytes, a);                                            \
   }
