@@ -73,12 +73,12 @@ WIDE_FAVOR: WideBlocks = {
 }
 #: Of all rules, for GPUs of other architectures, where larger ones spilled.
 WIDE_ELSEWHERE: WideBlocks = {
-    "fp32": ((32, 16, 16, 8), (32, 16, 16, 8)),
+    "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
     "bf16": ((32, 16, 32, 8), (32, 16, 32, 8)),
     "fp16": ((32, 16, 32, 8), (16, 16, 32, 8)),
 }
 WIDE_FAVOR_ELSEWHERE: WideBlocks = {
-    "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
+    "fp32": WIDE_ELSEWHERE["fp32"],
     "bf16": ((16, 16, 32, 8), (16, 16, 32, 8)),
     "fp16": ((16, 16, 32, 8), (16, 16, 32, 8)),
 }
