@@ -66,14 +66,20 @@ WIDE_FAVOR: WideBlocks = {
     "fp16": ((64, 16, 32, 8), (16, 16, 32, 8)),
 }
 #: Of all rules, for GPUs of other architectures, where larger ones spilled.
-WIDE_ELSEWHERE: WideBlocks = {
-    "fp32": ((32, 16, 16, 8), (32, 16, 16, 8)),
+WIDE_80: WideBlocks = {
+    "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
+    "tf32": ((32, 16, 32, 8), (32, 16, 16, 8)),
+    "bf16": ((64, 16, 32, 8), (32, 16, 32, 8)),
+    "fp16": ((32, 16, 32, 8), (32, 16, 16, 8)),
+}
+WIDE_100: WideBlocks = {
+    "fp32": WIDE_80["fp32"],
     "tf32": ((32, 16, 32, 8), (16, 16, 32, 8)),
     "bf16": ((32, 16, 32, 8), (32, 16, 32, 8)),
     "fp16": ((32, 16, 32, 8), (16, 16, 32, 8)),
 }
-WIDE_FAVOR_ELSEWHERE: WideBlocks = {
-    "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
+WIDE_FAVOR_100: WideBlocks = {
+    "fp32": WIDE_80["fp32"],
     "tf32": ((16, 16, 32, 8), (16, 16, 32, 8)),
     "bf16": ((16, 16, 32, 8), (16, 16, 32, 8)),
     "fp16": ((16, 16, 32, 8), (16, 16, 32, 8)),
@@ -102,8 +108,10 @@ def is_wide(problem: Problem) -> bool:
 
 def wide_blocks(problem: Problem) -> WideBlocks:
     favor = problem.phi.startswith("favor")
+    if like(arch()) == 80:
+        return WIDE_80
     if like(arch()) != SM_90:
-        return WIDE_FAVOR_ELSEWHERE if favor else WIDE_ELSEWHERE
+        return WIDE_FAVOR_100 if favor else WIDE_100
     if problem.rule == "sum":
         return WIDE_SUM
     return WIDE_FAVOR if favor else WIDE
@@ -111,7 +119,7 @@ def wide_blocks(problem: Problem) -> WideBlocks:
 
 def _better_unbound(problem: Problem) -> bool:
     """Told to take 255 registers, the compiler spills there, where by itself it takes 208."""
-    return like(arch()) != SM_90 and problem.phi.startswith("favor") and problem.dtype == "fp32"
+    return like(arch()) > SM_90 and problem.phi.startswith("favor") and problem.dtype == "fp32"
 
 
 @dataclass(frozen=True)
