@@ -8,7 +8,7 @@ the speed suite at one size, and the state that the same model (or the memory su
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -190,6 +190,10 @@ def _panels(
     }
     time = axes.logarithmic("time of one call", "s", (one.time for one in standings))
     state = axes.logarithmic("state", "B", (one.state for one in standings))
+    views: list[tuple[str, axes.Axis, Callable[[Standing], float]]] = [
+        ("time", time, lambda one: one.time),
+        ("state", state, lambda one: one.state),
+    ]
     figures = [
         Figure(
             f"{quality.title}, by {said}",
@@ -205,10 +209,7 @@ def _panels(
                 height=280,
             ),
         )
-        for said, axis, x in (
-            ("time", time, lambda one: one.time),
-            ("state", state, lambda one: one.state),
-        )
+        for said, axis, x in views
     ]
     keys = [
         Key(one.label, worn[one.operator], "on the front" if one.first else "") for one in standings
