@@ -35,7 +35,8 @@ def chunk_backward_plan(problem: Problem) -> ChunkPlan:
             BV = min(BV, sixteens(p.V))
             floats = _floats(p, C, BV, WARPS, WIDE)
             if 4 * floats <= SHARED_BYTES:
-                return ChunkPlan(C, BV, WARPS, D, p.V, PRECISIONS[p.dtype], floats, WIDE)
+                precision = PRECISIONS[p.dtype] if p.reads else "fp32"
+                return ChunkPlan(C, BV, WARPS, D, p.V, precision, floats, WIDE)
     raise ValueError(f"{p}: D = {p.D} is more than refusal.py lets pass")
 
 
