@@ -116,6 +116,21 @@ def test_every_way_of_the_states_agrees(norm, state):
 
 
 @on_cpu
+@pytest.mark.parametrize(
+    "operator",
+    [
+        Operator("sum", "elu+1", "attention"),
+        Operator("gated-delta", "identity", "l2"),
+        Operator("delta", "favor-16", "sum+attention"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_what_is_only_written_agrees(operator, dtype):
+    agrees(small(operator, reads=False, dtype=dtype))
+
+
+@on_cpu
 @pytest.mark.parametrize("rule", ["decay", "gated", "delta", "gated-delta"])
 def test_gates_may_be_exactly_0_and_1(rule):
     problem = small(Operator(rule, "elu+1", "sum"), inputs="saturated-gates")

@@ -13,9 +13,11 @@ import pytest
 from fwpbench.harness.agreement import check
 from fwpbench.harness.golden import Truths
 from fwpbench.implementations import IMPLEMENTATIONS, cuda_kernels
+from fwpbench.implementations._kernel_terms import NORMS
 from fwpbench.implementations.cuda_kernels.choice import chosen_plan
-from fwpbench.implementations.cuda_kernels.chunk_plan import RULES, SHARED_BYTES
-from fwpbench.operators.operator import Operator
+from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
+from fwpbench.implementations.cuda_kernels.chunk_plan import RULES, SHARED_BYTES, chunk_plan
+from fwpbench.operators.operator import Operator, undefined
 from fwpbench.operators.problem import Problem
 from tests.tables import OPERATORS, problem_of
 
@@ -74,8 +76,6 @@ def agrees(problem: Problem, seed: int = 0) -> None:
 
 
 def chunk(problem: Problem) -> int:
-    from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
-
     return chunk_backward_plan(problem).C
 
 
@@ -104,8 +104,6 @@ def test_every_length_agrees(operator, n):
 
 @pytest.mark.parametrize("operator", THIN, ids=str)
 def test_tiles_of_value_columns_add_up(operator):
-    from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
-
     problem = small(operator, V=33, T=33)
     assert chunk_backward_plan(problem).tiles > 1
     agrees(problem)
@@ -123,8 +121,6 @@ def test_tiles_of_value_columns_add_up(operator):
 )
 def test_wide_maps_agree(operator, dtype):
     """Whose rows of features lie in memory."""
-    from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
-
     problem = small(operator, H=1, T=19, V=5, dtype=dtype)
     assert chunk_backward_plan(problem).WIDE
     agrees(problem)
@@ -152,6 +148,20 @@ def test_writing_alone_has_gradients(operator):
     assert chosen_plan(small(operator, reads=False, T=64), "cpu") == "recurrent"
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_every_size_has_a_layout(rule):
+    """That fits a block, both ways with the same chunks."""
+    for norm in NORMS:
+        for phi in ("identity", "dpfp-1", "dpfp-2", "favor-16", "favor-512"):
+            operator = Operator(rule, phi, norm)
+            for K, V in ((4, 1), (16, 16), (64, 64), (128, 128), (256, 256)):
+                if undefined(operator) is None:
+                    problem = problem_of(operator, K=K, V=V, T=64, dtype="bf16")
+                    backward = chunk_backward_plan(problem)
+                    assert 4 * backward.floats <= SHARED_BYTES
+                    assert chunk_plan(problem, backward.C) is not None, str(problem)
+
+
 #: Every architecture with every dtype; small heads, ordinary ones and wide maps.
 COMPILED = [
     ("sm_80", "rule=sum phi=elu+1 norm=attention K=16 V=16 dtype=bf16"),
@@ -177,7 +187,6 @@ COMPILED = [
 def test_nothing_is_spilled(arch, text):
     from fwpbench.implementations.cuda_kernels import chunk as kernels
     from fwpbench.implementations.cuda_kernels import nvrtc, sources
-    from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
 
     problem = Problem.parse(f"{text} B=2 T=100 H=2 direction=forward+backward state=in+out")
     plan = chunk_backward_plan(problem)

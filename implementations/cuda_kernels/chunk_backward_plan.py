@@ -14,6 +14,15 @@ from fwpbench.operators.problem import Problem
 
 #: Rows of features a block has of a token: k', q' and the gradient of one of them.
 ROWS = 3
+#: WIDE, C and BV, the best first. Where rows lie in memory, chunks of 32 spilled.
+LAYOUTS = (
+    (False, 32, 32),
+    (False, 32, 16),
+    (False, 16, 32),
+    (False, 16, 16),
+    (True, 16, 32),
+    (True, 16, 16),
+)
 
 
 def chunk_backward_plan(problem: Problem) -> ChunkPlan:
@@ -22,12 +31,12 @@ def chunk_backward_plan(problem: Problem) -> ChunkPlan:
     most = 2 if D <= 32 else 4 if D <= 128 else 8
     # Each warp has room for an x; so where K is large too, fewer of them fit.
     for WARPS in (most, 2):
-        for WIDE in (False, True):
-            for C, BV in ((32, 32), (32, 16), (16, 32), (16, 16)):
-                BV = min(BV, sixteens(p.V))
-                floats = _floats(p, C, BV, WARPS, WIDE)
-                if 4 * floats <= SHARED_BYTES:
-                    return ChunkPlan(C, BV, WARPS, D, p.V, PRECISIONS[p.dtype], floats, WIDE)
+        for WIDE, C, BV in LAYOUTS:
+            BV = min(BV, sixteens(p.V))
+            floats = _floats(p, C, BV, WARPS, WIDE)
+            if 4 * floats <= SHARED_BYTES:
+                precision = PRECISIONS[p.dtype] if p.reads else "fp32"
+                return ChunkPlan(C, BV, WARPS, D, p.V, precision, floats, WIDE)
     raise ValueError(f"{p}: D = {p.D} is more than refusal.py lets pass")
 
 
@@ -43,6 +52,6 @@ def _floats(p: Problem, C: int, BV: int, WARPS: int, WIDE: bool) -> int:
     columns = 2 + p.reads + (p.reads and (decays or divides)) + corrects
     squares = 2 * (p.reads + corrects + decays)
     rows = 0 if WIDE else ROWS * C * padded(D)
-    numbers = 2 * divides * D + 13 * C + WARPS * (p.K + 1)
+    numbers = (2 - WIDE) * divides * D + 13 * C + WARPS * (p.K + 1)
     states = (1 if WIDE else 2) * D * padded(BV)
     return states + rows + columns * C * padded(BV) + squares * C * padded(C) + numbers

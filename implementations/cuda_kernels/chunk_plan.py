@@ -58,7 +58,8 @@ def chunk_plan(problem: Problem, C: int | None = None) -> ChunkPlan | None:
             WARPS = _power_below(min(8, max(tokens, p.D) * BV // 512))
             floats = _floats(p, tokens, BV, WARPS, WIDE)
             if 4 * floats <= SHARED_BYTES and C in (None, tokens):
-                D, precision = sixteens(p.D), PRECISIONS[p.dtype]
+                # What is only written is all float32, and expected to be as exact.
+                D, precision = sixteens(p.D), PRECISIONS[p.dtype] if p.reads else "fp32"
                 return ChunkPlan(tokens, BV, WARPS, D, p.V, precision, floats, WIDE)
     return None
 

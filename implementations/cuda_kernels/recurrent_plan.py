@@ -47,7 +47,7 @@ class RecurrentPlan:
 
 
 def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan | None:
-    """Of the forward kernel or of the backward one; None where the clip leaves no layout."""
+    """Of the forward kernel or of the backward one; None where none has the registers."""
     p, law = problem, LAWS[problem.rule]
     most = NUMBERS // (2 if backward else 1)
     # Four columns are 16 bytes; then as few groups as the registers allow, whose lanes read rows.
@@ -61,13 +61,14 @@ def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan
     if not law.CLIPS:
         WARPS = min(WARPS, 4)
     PADDED_D = -(-p.D // GROUPS) * GROUPS
+    divides = normalizer(p) != "none"
     rows = 0
     if backward:
         rows = 1 + p.reads + (law.DECAY == "feature")
 
     def floats(WARPS: int, TOKENS: int) -> int:
         parts = rows * WARPS * TOKENS * PADDED_D + 2 * WARPS * TOKENS * backward
-        sums = WARPS * PADDED_D * (backward and normalizer(p) != "none")
+        sums = WARPS * PADDED_D * (backward and divides)
         return 2 * TOKENS * PADDED_D + WARPS * (p.K + 1) + parts + sums
 
     TOKENS = 16
@@ -78,7 +79,9 @@ def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan
             return None
         else:
             WARPS //= 2
-    if needed_registers(COLUMNS * PADDED_D // GROUPS, backward=backward) > registers(WARPS):
+    ROWS = PADDED_D // GROUPS
+    needed = needed_registers(ROWS, COLUMNS, backward=backward, divides=divides)
+    if needed > registers(WARPS):
         return None
     return RecurrentPlan(p.D, p.V, COLUMNS, GROUPS, WARPS, TOKENS, PADDED_D, floats(WARPS, TOKENS))
 
@@ -88,10 +91,13 @@ def registers(WARPS: int) -> int:
     return min(REGISTERS // (128 * -(-WARPS // 4)) // 8 * 8, MOST_REGISTERS) if WARPS <= 32 else 0
 
 
-def needed_registers(numbers: int, *, backward: bool) -> int:
-    """Of a thread with so many numbers of a state; backward there are two, and their tokens' rows.
+def needed_registers(ROWS: int, COLUMNS: int, *, backward: bool, divides: bool) -> int:
+    """Of a thread with so many numbers of a state; backward there are two, and their tokens' rows,
+    and where the normalisation divides those of z.
 
     What NVRTC 13 needs not to spill: at 24 numbers backward 168 are enough, at 28 they are not, at
-    20 not 128; forward 128 are at 64.
+    20 not 128; forward 128 are at 64. With z 32 rows of one column spilled 8 to 116 bytes.
     """
-    return 64 + numbers * (4 if backward else 1)
+    if not backward:
+        return 64 + ROWS * COLUMNS
+    return 64 + 4 * ROWS * COLUMNS + 3 * ROWS * divides

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fwpbench.implementations._kernel_terms import FAMILIES, LAWS, MAPS, NORMS, kind
+from fwpbench.implementations.cuda_kernels.choice import chunk_plans
 from fwpbench.implementations.cuda_kernels.recurrent_plan import LARGEST_D, recurrent_plan
 from fwpbench.operators.problem import Problem
 
@@ -21,9 +22,16 @@ def cannot(problem: Problem) -> str | None:
         return f"its kernels have {', '.join(DTYPES)}, not {p.dtype}: they add up in float32"
     if p.D > LARGEST_D:
         return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
+    if chunk_plans(p):
+        return None
     for backward in (False, True)[: 1 + p.backward]:
         if recurrent_plan(p, backward=backward) is None:
             way = "backward" if backward else "forward"
+            if not LAWS[p.rule].CLIPS:
+                return (
+                    f"token by token, {way} no layout has registers for the state, its gradient "
+                    f"and z at D = {p.D}"
+                )
             return (
                 f"the clip of {p.rule} couples all value columns, so that D × V = {p.D} × {p.V} = "
                 f"{p.D * p.V} numbers lie in one block, and {way} no layout has so many registers "

@@ -20,14 +20,14 @@
 
 constexpr int LD = padded(PADDED_D), LV = padded(BV), LC = padded(C);
 
-// Shared memory, in floats. Where φ is WIDE, rows of features and S stay in memory.
+// Shared memory, in floats. Where φ is WIDE, rows of features, S and z stay in memory.
 constexpr int AT_DS = 0;
 constexpr int AT_S = AT_DS + PADDED_D * LV;
 constexpr int AT_P = AT_S + !WIDE * PADDED_D * LV;
 constexpr int AT_Q = AT_P + !WIDE * C * LD;
 constexpr int AT_G = AT_Q + !WIDE * C * LD;
 constexpr int AT_Z = AT_G + !WIDE * C * LD;
-constexpr int AT_DZ = AT_Z + DIVIDES * PADDED_D;
+constexpr int AT_DZ = AT_Z + !WIDE * DIVIDES * PADDED_D;
 constexpr int AT_X = AT_DZ + DIVIDES * PADDED_D;
 constexpr int AT_DU = AT_X + C * LV;
 constexpr int AT_DN = AT_DU + C * LV;
@@ -64,7 +64,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
     if constexpr (!WIDE) return at_float(at);
   };
   auto P = features_at(AT_P, 0), Q = features_at(AT_Q, 1), G = features_at(AT_G, 2);
-  Shared<float> dS = at_float(AT_DS), S_here = at_float(AT_S), z = at_float(AT_Z), dz = at_float(AT_DZ),
+  Shared<float> dS = at_float(AT_DS), S_here = at_float(AT_S), z_here = at_float(AT_Z), dz = at_float(AT_DZ),
                 X = at_float(AT_X), dU = at_float(AT_DU), dN = at_float(AT_DN),
                 read = at_float(AT_READ), far = at_float(AT_FAR), scores = at_float(AT_SCORES),
                 E = at_float(AT_E), near = at_float(AT_NEAR), dL = at_float(AT_DL),
@@ -96,10 +96,14 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
 
   for (Index n = chunks - 1; n >= 0; n--) {
     Chunk chunk(bh, n, T, H);
-    const float* S_kept = kept + (bh * chunks + n) * D * V;
+    const float *S_kept = kept + (bh * chunks + n) * D * V, *z_kept = kept_z + (bh * chunks + n) * D;
     auto S = [&](int d, int e) {
       if constexpr (WIDE) return d < D && first + e < V ? S_kept[d * V + first + e] : 0.f;
       return float(S_here[d * LV + e]);
+    };
+    auto z = [&](int d) {
+      if constexpr (WIDE) return d < D ? z_kept[d] : 0.f;
+      return float(z_here[d]);
     };
 
     // What the chunk brings.
@@ -109,9 +113,8 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
         int d = n / BV, e = n % BV;
         S_here[d * LV + e] = d < D && first + e < V ? S_kept[d * V + first + e] : 0.f;
       }
-    if constexpr (DIVIDES)
-      for (int d = thread; d < PADDED_D; d += THREADS)
-        z[d] = d < D ? kept_z[(bh * chunks + n) * D + d] : 0.f;
+    if constexpr (DIVIDES && !WIDE)
+      for (int d = thread; d < PADDED_D; d += THREADS) z_here[d] = d < D ? z_kept[d] : 0.f;
     for (int n = thread; n < C * BV; n += THREADS) {
       int i = n / BV, e = n % BV;
       bool is = chunk.live(i) && first + e < V;
@@ -150,8 +153,8 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
         float Qz_sum = 0.f, Pz_sum = 0.f, Pdz_sum = 0.f;
         for (int d = lane; d < PADDED_D; d += 32) {
           float x = P[i * LD + d];
-          if constexpr (READS) Qz_sum += float(Q[i * LD + d]) * float(z[d]);
-          Pz_sum += x * float(z[d]);
+          if constexpr (READS) Qz_sum += float(Q[i * LD + d]) * z(d);
+          Pz_sum += x * z(d);
           Pdz_sum += x * float(dz[d]);
         }
         Qz_sum = sum_over_warp(Qz_sum), Pz_sum = sum_over_warp(Pz_sum);
@@ -163,7 +166,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       for (int n = thread; n < PADDED_D * BV; n += THREADS)
         sum += S(n / BV, n % BV) * float(dS[n / BV * LV + n % BV]);
       if constexpr (DIVIDES)
-        for (int d = thread; d < PADDED_D; d += THREADS) sum += float(z[d]) * float(dz[d]);
+        for (int d = thread; d < PADDED_D; d += THREADS) sum += z(d) * float(dz[d]);
       sum = sum_over_warp(sum);
       if (lane == 0) room[warp] = sum;
     }
@@ -341,7 +344,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       each_tile<C, PADDED_D>([&](auto& sum) {
         sum.template add<PRECISION, BV>(of(dN, LV), S_turned);
         sum.each([&](int i, int d, float& x) {
-          if constexpr (DIVIDES) x += float(dy[i]) * float(z[d]);
+          if constexpr (DIVIDES) x += float(dy[i]) * z(d);
           x *= since(i);
         });
         sum.template add<PRECISION, C>(
@@ -382,7 +385,7 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
         sum.template add<PRECISION, C>([&](int i, int j) { return J(i, j) + J(j, i); }, of(P, LD));
       }
       sum.each([&](int i, int d, float x) {
-        if constexpr (CORRECTS && DIVIDES) x += float(ds[i]) * float(z[d]);
+        if constexpr (CORRECTS && DIVIDES) x += float(ds[i]) * z(d);
         G[i * LD + d] = x;
       });
     });
