@@ -5,83 +5,83 @@ __device__ Shared<float> number(int i) { return shared_memory<float>(4 * i); }
 
 //! Barriers
 
-extern "C" __global__ void fwp_some_threads_return(float*) {
+extern "C" __global__ void cuda_fwp_some_threads_return(float*) {
   if (threadIdx.x == 5) return;
   __syncthreads();
 }
-EXPORT(fwp_some_threads_return)
+EXPORT(cuda_fwp_some_threads_return)
 
-extern "C" __global__ void fwp_two_barriers_for_one(float*) {
+extern "C" __global__ void cuda_fwp_two_barriers_for_one(float*) {
   if (threadIdx.x < 32) {
     __syncthreads();
   } else {
     __syncthreads();
   }
 }
-EXPORT(fwp_two_barriers_for_one)
+EXPORT(cuda_fwp_two_barriers_for_one)
 
-extern "C" __global__ void fwp_a_lane_returns_before_a_shuffle(float* out) {
+extern "C" __global__ void cuda_fwp_a_lane_returns_before_a_shuffle(float* out) {
   if (threadIdx.x == 5) return;
   out[threadIdx.x] = __shfl_xor_sync(EVERY_LANE, 1.f, 1);
 }
-EXPORT(fwp_a_lane_returns_before_a_shuffle)
+EXPORT(cuda_fwp_a_lane_returns_before_a_shuffle)
 
-extern "C" __global__ void fwp_a_shuffle_against_a_barrier_of_the_warp(float* out) {
+extern "C" __global__ void cuda_fwp_a_shuffle_against_a_barrier_of_the_warp(float* out) {
   if (threadIdx.x % 32 < 16)
     out[threadIdx.x] = __shfl_xor_sync(EVERY_LANE, 1.f, 1);
   else
     __syncwarp();
 }
-EXPORT(fwp_a_shuffle_against_a_barrier_of_the_warp)
+EXPORT(cuda_fwp_a_shuffle_against_a_barrier_of_the_warp)
 
-extern "C" __global__ void fwp_a_barrier_of_the_warp_against_one_of_the_block(float*) {
+extern "C" __global__ void cuda_fwp_a_barrier_of_the_warp_against_one_of_the_block(float*) {
   if (threadIdx.x % 32 < 16)
     __syncwarp();
   else
     __syncthreads();
 }
-EXPORT(fwp_a_barrier_of_the_warp_against_one_of_the_block)
+EXPORT(cuda_fwp_a_barrier_of_the_warp_against_one_of_the_block)
 
-extern "C" __global__ void fwp_half_a_warp_is_named(float* out) {
+extern "C" __global__ void cuda_fwp_half_a_warp_is_named(float* out) {
   if (threadIdx.x % 32 < 16) out[threadIdx.x] = __shfl_sync(0xffffu, 1.f, 0);
 }
-EXPORT(fwp_half_a_warp_is_named)
+EXPORT(cuda_fwp_half_a_warp_is_named)
 
-extern "C" __global__ void fwp_part_of_a_warp_shuffles(float* out) {
+extern "C" __global__ void cuda_fwp_part_of_a_warp_shuffles(float* out) {
   out[threadIdx.x] = __shfl_sync(EVERY_LANE, 1.f, 0, 8);
 }
-EXPORT(fwp_part_of_a_warp_shuffles)
+EXPORT(cuda_fwp_part_of_a_warp_shuffles)
 
-extern "C" __global__ void fwp_barriers_are_met(float* out) {
+extern "C" __global__ void cuda_fwp_barriers_are_met(float* out) {
   if (threadIdx.x < 32) __syncwarp();
   __syncthreads();
   float lane = __shfl_xor_sync(EVERY_LANE, float(threadIdx.x), 1);
   out[threadIdx.x] = lane + 100.f * __shfl_sync(EVERY_LANE, float(threadIdx.x), 3);
 }
-EXPORT(fwp_barriers_are_met)
+EXPORT(cuda_fwp_barriers_are_met)
 
 //! Shared memory: 64 numbers
 
-extern "C" __global__ void fwp_nobody_has_written(float* out) {
+extern "C" __global__ void cuda_fwp_nobody_has_written(float* out) {
   if (threadIdx.x != 5) number(threadIdx.x)[0] = 1.f;
   __syncthreads();
   out[threadIdx.x] = number(threadIdx.x)[0];
 }
-EXPORT(fwp_nobody_has_written)
+EXPORT(cuda_fwp_nobody_has_written)
 
-extern "C" __global__ void fwp_what_the_last_block_wrote_is_gone(float* out) {
+extern "C" __global__ void cuda_fwp_what_the_last_block_wrote_is_gone(float* out) {
   if (blockIdx.x == 0) number(threadIdx.x)[0] = 1.f;
   out[threadIdx.x] = number(threadIdx.x)[0];
 }
-EXPORT(fwp_what_the_last_block_wrote_is_gone)
+EXPORT(cuda_fwp_what_the_last_block_wrote_is_gone)
 
-extern "C" __global__ void fwp_a_number_too_far(float*) { number(threadIdx.x + 1)[0] = 1.f; }
-EXPORT(fwp_a_number_too_far)
+extern "C" __global__ void cuda_fwp_a_number_too_far(float*) { number(threadIdx.x + 1)[0] = 1.f; }
+EXPORT(cuda_fwp_a_number_too_far)
 
-extern "C" __global__ void fwp_a_number_before(float*) {
+extern "C" __global__ void cuda_fwp_a_number_before(float*) {
   number(int(threadIdx.x) - 1)[0] = 1.f;
 }
-EXPORT(fwp_a_number_before)
+EXPORT(cuda_fwp_a_number_before)
 
 enum class By { nothing, shuffle, warp, block };
 
@@ -130,20 +130,20 @@ __device__ inline void write_twice(float* out, int distance, By by) {
 }
 
 #define RACES(what, within, across)                                                            \
-  extern "C" __global__ void fwp_##what##_within(float* out) { what(out, within, By::nothing); } \
-  EXPORT(fwp_##what##_within)                                                                  \
-  extern "C" __global__ void fwp_##what##_shuffled(float* out) {                               \
+  extern "C" __global__ void cuda_fwp_##what##_within(float* out) { what(out, within, By::nothing); } \
+  EXPORT(cuda_fwp_##what##_within)                                                                  \
+  extern "C" __global__ void cuda_fwp_##what##_shuffled(float* out) {                               \
     what(out, within, By::shuffle);                                                            \
   }                                                                                            \
-  EXPORT(fwp_##what##_shuffled)                                                                \
-  extern "C" __global__ void fwp_##what##_across(float* out) { what(out, across, By::warp); }    \
-  EXPORT(fwp_##what##_across)                                                                  \
-  extern "C" __global__ void fwp_##what##_in_order(float* out) {                               \
+  EXPORT(cuda_fwp_##what##_shuffled)                                                                \
+  extern "C" __global__ void cuda_fwp_##what##_across(float* out) { what(out, across, By::warp); }    \
+  EXPORT(cuda_fwp_##what##_across)                                                                  \
+  extern "C" __global__ void cuda_fwp_##what##_in_order(float* out) {                               \
     what(out, within, By::warp);                                                               \
     __syncthreads();                                                                           \
     what(out, across, By::block);                                                              \
   }                                                                                            \
-  EXPORT(fwp_##what##_in_order)
+  EXPORT(cuda_fwp_##what##_in_order)
 
 RACES(write_then_read, 1, 32)
 RACES(read_then_write, 1, 32)
@@ -152,7 +152,7 @@ RACES(write_twice, 1, 32)
 
 //! What is rounded, and in which order
 
-extern "C" __global__ void fwp_sixteen_bits(const float* x, __half* half, __nv_bfloat16* bfloat,
+extern "C" __global__ void cuda_fwp_sixteen_bits(const float* x, __half* half, __nv_bfloat16* bfloat,
                                             float* from_half, float* from_bfloat, Index n) {
   for (Index i = threadIdx.x; i < n; i += blockDim.x) {
     half[i] = __float2half(x[i]);
@@ -161,10 +161,10 @@ extern "C" __global__ void fwp_sixteen_bits(const float* x, __half* half, __nv_b
     from_bfloat[i] = to_float(bfloat[i]);
   }
 }
-EXPORT(fwp_sixteen_bits)
+EXPORT(cuda_fwp_sixteen_bits)
 
 //! Global memory, which nothing watches: the order in which threads came, and what they add up to.
-extern "C" __global__ void fwp_who_came_when(float* out) {
+extern "C" __global__ void cuda_fwp_who_came_when(float* out) {
   __syncthreads();
   int came = int(out[64]++);
   out[came] = float(threadIdx.x);
@@ -174,6 +174,6 @@ extern "C" __global__ void fwp_who_came_when(float* out) {
   for (int i = 0; i < 64; i++) sum += number(i)[0];
   out[65 + threadIdx.x] = sum + sum_over_warp(1.f / float(threadIdx.x + 1));
 }
-EXPORT(fwp_who_came_when)
+EXPORT(cuda_fwp_who_came_when)
 
 extern "C" void seed(unsigned number) { on_cpu::random_order.seed(number); }

@@ -85,7 +85,7 @@ def test_what_is_wrong_ends_the_process_with_a_sentence(library, kernel, seed):
     (said,) = done.stderr.splitlines()
     assert said.startswith("CUDA on CPU: ")
     assert any(sentence in said for sentence in CAUGHT[kernel]), said
-    assert f"(fwp_{kernel}, block " in said
+    assert f"(cuda_fwp_{kernel}, block " in said
 
 
 @pytest.mark.parametrize("kernel", PASSES)
@@ -161,7 +161,7 @@ def test_numbers_of_16_bits_are_rounded_as_torch_rounds(library):
     numbers = [ctypes.c_int64(number) for number in given]
     arguments = (ctypes.c_void_p * len(numbers))(*map(ctypes.addressof, numbers))
     grid = (ctypes.c_uint * 3)(1, 1, 1)
-    ctypes.CDLL(library).launch_fwp_sixteen_bits(grid, 32, ctypes.c_size_t(0), arguments)
+    ctypes.CDLL(library).launch_cuda_fwp_sixteen_bits(grid, 32, ctypes.c_size_t(0), arguments)
     for got, back in ((half, from_half), (bfloat, from_bfloat)):
         wanted = x.to(got.dtype)
         assert torch.equal(got.isnan(), wanted.isnan())

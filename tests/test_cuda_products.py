@@ -20,7 +20,8 @@ KERNEL = """
 #include "portable.cuh"
 constexpr int WARPS = 2, M = 32, N = 48, SUM = 32;
 #include "products.cuh"
-extern "C" __global__ void fwp_product(const float* a, const float* b, const float* c, float* out) {
+extern "C" __global__ void cuda_fwp_product(const float* a, const float* b, const float* c,
+                                           float* out) {
   int thread = threadIdx.x;
   Matrix A{shared_memory<float>(0), SUM + 4}, B{shared_memory<float>(4 * M * A.ld), N + 4};
   Matrix C{shared_memory<float>(4 * (M * A.ld + SUM * B.ld)), N};
@@ -35,7 +36,7 @@ extern "C" __global__ void fwp_product(const float* a, const float* b, const flo
   __syncthreads();
   for (int i = thread; i < M * N; i += 64) out[i] = C.at[i];
 }
-EXPORT(fwp_product)
+EXPORT(cuda_fwp_product)
 """
 BYTES = 4 * (M * (SUM + 4) + SUM * (N + 4) + M * N)
 #: A lane hands its neighbour a number through shared memory, with nothing but an mma between.
@@ -45,7 +46,7 @@ on_cpu.launch("race", '''
 #include "portable.cuh"
 constexpr int WARPS = 1;
 #include "products.cuh"
-extern "C" __global__ void fwp_race() {
+extern "C" __global__ void cuda_fwp_race() {
   Shared<float> room = shared_memory<float>(0);
   float C[4] = {};
   unsigned A[4] = {}, B[2] = {};
@@ -53,7 +54,7 @@ extern "C" __global__ void fwp_race() {
   mma_bf16(C, A, B);
   C[0] += room[threadIdx.x ^ 1];
 }
-EXPORT(fwp_race)
+EXPORT(cuda_fwp_race)
 ''', (1, 1), 32, 128, [])
 """
 

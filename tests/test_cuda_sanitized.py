@@ -98,8 +98,8 @@ def test_what_is_wrong_with_global_memory_is_found(monkeypatch, code):
 
     text = f"""
         #include "portable.cuh"
-        extern "C" __global__ void fwp_bad(float* out) {{ __syncthreads(); {code}; }}
-        EXPORT(fwp_bad)
+        extern "C" __global__ void cuda_fwp_bad(float* out) {{ __syncthreads(); {code}; }}
+        EXPORT(cuda_fwp_bad)
         extern "C" void seed(unsigned) {{}}
     """
     monkeypatch.setenv("FWPBENCH_CUDA_ON_CPU_FLAGS", FLAGS)

@@ -13,7 +13,7 @@ import os
 from importlib.util import find_spec
 from shutil import which
 
-from fwpbench.implementations.base import Implementation, Output
+from fwpbench.implementations.base import Implementation, Output, Run
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
 
@@ -63,12 +63,20 @@ def chosen(problem: Problem, device: str) -> str:
     return described(problem, device)
 
 
+def plans(problem: Problem, device: str) -> dict[str, Run]:
+    from fwpbench.implementations.cuda_kernels.operator import plans
+
+    return plans(problem, device)
+
+
 IMPLEMENTATION = Implementation(
     run,
     "CUDA C++ kernels, φ and normalisation inside",
     missing=missing,
     cannot=cannot,
     devices=("cpu", "cuda") if ON_CPU else ("cuda",),
-    kernels="^fwp_",
+    kernels="^cuda_fwp_",
     chosen=chosen,
+    tf32=True,
+    plans=plans,
 )

@@ -9,7 +9,7 @@ from fwpbench.operators.problem import Problem
 
 RULES = ("sum", "decay", "gated", "delta", "gated-delta")
 #: Products by dtype. fp16 has the bits of tf32, whose range cannot be left.
-PRECISIONS = {"fp32": "fp32", "bf16": "bf16", "fp16": "tf32"}
+PRECISIONS = {"fp32": "fp32", "tf32": "tf32", "bf16": "bf16", "fp16": "tf32"}
 #: Shared memory of a block that sm_120 gives, the least of those from sm_80 on.
 SHARED_BYTES = 99 * 1024
 

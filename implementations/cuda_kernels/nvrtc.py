@@ -147,7 +147,7 @@ def function(kernel: str, text: str, index: int, size: int) -> Any:
     path = cache.kept(
         (version(), _digest_of_sources(), text, arch), ".cubin", lambda: compiled(text, arch).cubin
     )
-    found = _core().ObjectCode.from_cubin(cache.payload(path)).get_kernel(f"fwp_{kernel}")
+    found = _core().ObjectCode.from_cubin(cache.payload(path)).get_kernel(f"cuda_fwp_{kernel}")
     most = _core().Device(index).properties.max_shared_memory_per_block_optin
     if size > most:
         raise Unsupported(

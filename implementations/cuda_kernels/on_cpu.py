@@ -49,7 +49,7 @@ def library(text: str) -> Path:
 @lru_cache(maxsize=4096)
 def function(kernel: str, text: str) -> Any:
     """`launch(grid, threads, bytes, arguments)` of the kernel in `text`."""
-    found = getattr(ctypes.CDLL(str(library(text))), f"launch_fwp_{kernel}")
+    found = getattr(ctypes.CDLL(str(library(text))), f"launch_cuda_fwp_{kernel}")
     found.restype = None
     return found
 

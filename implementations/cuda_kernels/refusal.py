@@ -7,7 +7,7 @@ from fwpbench.implementations.cuda_kernels.choice import chunk_plans
 from fwpbench.implementations.cuda_kernels.recurrent_plan import LARGEST_D, recurrent_plan
 from fwpbench.operators.problem import Problem
 
-DTYPES = ("fp32", "bf16", "fp16")
+DTYPES = ("fp32", "tf32", "bf16", "fp16")
 
 
 def cannot(problem: Problem) -> str | None:
@@ -20,6 +20,11 @@ def cannot(problem: Problem) -> str | None:
         return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
     if p.dtype not in DTYPES:
         return f"its kernels have {', '.join(DTYPES)}, not {p.dtype}: they add up in float32"
+    if p.dtype == "tf32" and not chunk_plans(p):
+        return (
+            "its tf32 is for kernels of whole chunks, not of single tokens: those are as exact as "
+            "float32, by dtype=fp32 too"
+        )
     if p.D > LARGEST_D:
         return f"{p.phi} makes K = {p.K} to D = {p.D}: its kernels are checked up to {LARGEST_D}"
     if chunk_plans(p):

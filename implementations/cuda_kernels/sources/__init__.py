@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 FOLDER = Path(__file__).parent
 #: What q, k, v and o are stored as.
-NUMBERS = {"fp32": "float", "bf16": "__nv_bfloat16", "fp16": "__half"}
+NUMBERS = {"fp32": "float", "tf32": "float", "bf16": "__nv_bfloat16", "fp16": "__half"}
 
 
 class Word(NamedTuple):

@@ -48,7 +48,7 @@ __device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 
 
 // With 1 the compiler does not spill a few registers for one block more.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
+cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
                    const float* beta, const float* projection, const float* kept,
                    const float* kept_z, float* rows, const Number* d_o, const float* dS_out,
                    const float* dz_out, Gradient* dq, Gradient* dk, Number* dv, float* dalpha,
@@ -425,4 +425,4 @@ fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const floa
       for (int d = thread; d < D; d += THREADS) dz_in[tile * part_z + bh * D + d] = dz[d];
   }
 }
-EXPORT(fwp_chunk_backward)
+EXPORT(cuda_fwp_chunk_backward)

@@ -29,7 +29,7 @@ __device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 
 
 // With 1 the compiler does not spill a few registers for one block more.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
+cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
                   const float* beta, const float* projection, const float* S_in, const float* z_in,
                   float* rows, Number* o, float* kept, float* kept_z, float* S_out, float* z_out,
                   Index T, Index H) {
@@ -155,4 +155,4 @@ fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const float
   __syncthreads();
   if constexpr (STATE_OUT) save(S_out + bh * D * V, z_out + bh * D);
 }
-EXPORT(fwp_chunk_forward)
+EXPORT(cuda_fwp_chunk_forward)

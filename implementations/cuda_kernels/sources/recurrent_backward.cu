@@ -17,7 +17,7 @@
 constexpr int AT_DZ = AT_DGATES + 2 * WARPS * TOKENS;
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
+cuda_fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
                        const float* beta, const float* projection, const unsigned char* mask,
                        const float* clips, const float* kept, const float* kept_z, float* scratch,
                        const Number* d_o, const float* dS_out, const float* dz_out, Gradient* dq,
@@ -287,4 +287,4 @@ fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const 
     dz_in[bh * D + d] = sum;
   }
 }
-EXPORT(fwp_recurrent_backward)
+EXPORT(cuda_fwp_recurrent_backward)

@@ -26,7 +26,7 @@ __device__ inline void read(const State& state, Shared<float> query, Number* o, 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
+cuda_fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
                       const float* beta, const float* projection, const unsigned char* mask,
                       const float* S_in, const float* z_in, Number* o, float* clips, float* kept,
                       float* kept_z, float* S_out, float* z_out, Index T, Index H, Index C) {
@@ -94,4 +94,4 @@ fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, const f
   if (S_out) state.save(S_out + bh * D * V, at);
   if (z_out && saves_z) state.save_z(z_out + bh * D, at);
 }
-EXPORT(fwp_recurrent_forward)
+EXPORT(cuda_fwp_recurrent_forward)

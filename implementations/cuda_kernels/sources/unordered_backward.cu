@@ -6,7 +6,7 @@
 #include "recurrent_gradients.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-fwp_unordered_backward(const Number* q, const Number* k, const Number* v, const float* projection,
+cuda_fwp_unordered_backward(const Number* q, const Number* k, const Number* v, const float* projection,
                        const unsigned char* mask, const float* kept, const float* kept_z,
                        const Number* d_o, const float* dS_out, const float* dz_out, Gradient* dq,
                        Gradient* dk, Number* dv, float* dS_in, float* dz_in, Index T, Index H,
@@ -109,4 +109,4 @@ fwp_unordered_backward(const Number* q, const Number* k, const Number* v, const 
   }
   save_gradient(gradient, dS_in, dz_in, bh, at);
 }
-EXPORT(fwp_unordered_backward)
+EXPORT(cuda_fwp_unordered_backward)
