@@ -1,4 +1,4 @@
-"""How much was compiled so far, by those that can be asked: torch.compile and Triton.
+"""How much was compiled so far, by those that can be asked: torch.compile, Triton and `cuda`.
 
 A call that compiles in the timed part is timed with its compiler: every sample, where what it
 compiles is made anew with each call.
@@ -19,6 +19,8 @@ def compilations() -> int:
         count += int(dynamo.counters["frames"]["total"])
     if (triton := sys.modules.get("triton")) is not None:
         _listen(triton)
+    if (cuda := sys.modules.get("fwpbench.implementations.cuda_kernels.cache")) is not None:
+        count += cuda.compilations
     return count + _by_triton
 
 

@@ -30,7 +30,7 @@ from fwpbench.operators.problem import Problem
 from fwpbench.suites.named_operators import named_cases
 from fwpbench.suites.timed import make_call, wrong
 
-CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
+CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH", "FWPBENCH_CACHE")
 LATER = 5
 #: Of the quick profile: starting a process takes seconds.
 QUICK = "Delta Network"

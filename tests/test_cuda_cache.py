@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fwpbench.harness.compilations import compilations
 from fwpbench.implementations.cuda_kernels import cache
 
 PARTS = ("a compiler", "a source", "sm_90a")
@@ -93,3 +94,10 @@ def test_the_sources_are_part_of_what_it_is_named_after(tmp_path, monkeypatch):
     with (tmp_path / "features.cuh").open("a") as file:
         file.write("// another\n")
     assert len({before, same, sources.digest_of_sources()}) == 3
+
+
+def test_the_harness_is_told_how_much_was_compiled(folder):
+    before = compilations()
+    for code in (b"one", b"one", b"two"):
+        cache.kept((code.decode(),), ".cubin", Compiler(code))
+    assert compilations() - before == 2

@@ -18,6 +18,8 @@ from hashlib import sha256
 from pathlib import Path
 
 DIGEST = 32
+#: By this process, so far.
+compilations = 0
 
 
 def folder() -> Path:
@@ -37,6 +39,8 @@ def kept(parts: tuple[str, ...], suffix: str, compiled: Callable[[], bytes]) -> 
         if _is_whole(path):
             return path
         warnings.warn(f"{path} is damaged: compiled again", RuntimeWarning, stacklevel=2)
+    global compilations
+    compilations += 1
     return _written(name, compiled())
 
 

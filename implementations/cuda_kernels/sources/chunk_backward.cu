@@ -49,11 +49,11 @@ __device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 
 // With 1 the compiler does not spill a few registers for one block more.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
-                   const float* beta, const float* projection, const float* kept,
-                   const float* kept_z, float* rows, const Number* d_o, const float* dS_out,
-                   const float* dz_out, Gradient* dq, Gradient* dk, Number* dv, float* dalpha,
-                   float* dbeta, float* dS_in, float* dz_in, Index T, Index H, Index part,
-                   Index part_gate, Index part_z) {
+                        const float* beta, const float* projection, const float* kept,
+                        const float* kept_z, float* rows, const Number* d_o, const float* dS_out,
+                        const float* dz_out, Gradient* dq, Gradient* dk, Number* dv, float* dalpha,
+                        float* dbeta, float* dS_in, float* dz_in, Index T, Index H, Index part,
+                        Index part_gate, Index part_z) {
   static_assert(FLOATS == PLANNED_FLOATS);
   int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, first = blockIdx.y * BV;
   Index bh = blockIdx.x, chunks = (T + C - 1) / C, tile = blockIdx.y;

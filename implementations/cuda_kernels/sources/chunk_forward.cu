@@ -30,9 +30,9 @@ __device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 
 // With 1 the compiler does not spill a few registers for one block more.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
-                  const float* beta, const float* projection, const float* S_in, const float* z_in,
-                  float* rows, Number* o, float* kept, float* kept_z, float* S_out, float* z_out,
-                  Index T, Index H) {
+                       const float* beta, const float* projection, const float* S_in, const float* z_in,
+                       float* rows, Number* o, float* kept, float* kept_z, float* S_out, float* z_out,
+                       Index T, Index H) {
   static_assert(FLOATS == PLANNED_FLOATS);
   Matrix S{at_float(AT_S), padded(BV)}, U{at_float(AT_U), padded(BV)};
   auto features_at = [&](int at, int n) {

@@ -18,12 +18,12 @@ constexpr int AT_DZ = AT_DGATES + 2 * WARPS * TOKENS;
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 cuda_fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
-                       const float* beta, const float* projection, const unsigned char* mask,
-                       const float* clips, const float* kept, const float* kept_z, float* scratch,
-                       const Number* d_o, const float* dS_out, const float* dz_out, Gradient* dq,
-                       Gradient* dk, Number* dv, float* dalpha, float* dbeta, float* dS_in,
-                       float* dz_in, Index T, Index H, Index C, Index part, Index part_alpha,
-                       Index part_gate, Index part_z) {
+                            const float* beta, const float* projection, const unsigned char* mask,
+                            const float* clips, const float* kept, const float* kept_z, float* scratch,
+                            const Number* d_o, const float* dS_out, const float* dz_out, Gradient* dq,
+                            Gradient* dk, Number* dv, float* dalpha, float* dbeta, float* dS_in,
+                            float* dz_in, Index T, Index H, Index C, Index part, Index part_alpha,
+                            Index part_gate, Index part_z) {
   Place at;
   Index bh = blockIdx.x, chunks = (T + C - 1) / C;
   Head head{q, k, projection, mask, T, H, bh / H, bh % H};

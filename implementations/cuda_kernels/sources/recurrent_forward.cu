@@ -27,9 +27,9 @@ __device__ inline void read(const State& state, Shared<float> query, Number* o, 
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 cuda_fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
-                      const float* beta, const float* projection, const unsigned char* mask,
-                      const float* S_in, const float* z_in, Number* o, float* clips, float* kept,
-                      float* kept_z, float* S_out, float* z_out, Index T, Index H, Index C) {
+                           const float* beta, const float* projection, const unsigned char* mask,
+                           const float* S_in, const float* z_in, Number* o, float* clips, float* kept,
+                           float* kept_z, float* S_out, float* z_out, Index T, Index H, Index C) {
   Place at;
   Index bh = blockIdx.x, chunks = CAUSAL ? (T + C - 1) / C : 1;
   Head head{q, k, projection, mask, T, H, bh / H, bh % H};

@@ -7,10 +7,10 @@
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 cuda_fwp_unordered_backward(const Number* q, const Number* k, const Number* v, const float* projection,
-                       const unsigned char* mask, const float* kept, const float* kept_z,
-                       const Number* d_o, const float* dS_out, const float* dz_out, Gradient* dq,
-                       Gradient* dk, Number* dv, float* dS_in, float* dz_in, Index T, Index H,
-                       Index part, Index part_z) {
+                            const unsigned char* mask, const float* kept, const float* kept_z,
+                            const Number* d_o, const float* dS_out, const float* dz_out, Gradient* dq,
+                            Gradient* dk, Number* dv, float* dS_in, float* dz_in, Index T, Index H,
+                            Index part, Index part_z) {
   Place at;
   Index bh = blockIdx.x;
   Head head{q, k, projection, mask, T, H, bh / H, bh % H};
