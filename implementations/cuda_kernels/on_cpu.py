@@ -10,6 +10,7 @@ import os
 import subprocess
 import tempfile
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +59,44 @@ def _compiled(text: str, flags: tuple[str, ...]) -> bytes:
     with tempfile.TemporaryDirectory() as place:
         source, library = Path(place, "kernel.cu"), Path(place, "kernel.so")
         source.write_text(text)
-        done = subprocess.run(
-            ["g++", *flags, str(source), "-o", str(library)],
-            # A sanitizer that is preloaded for the kernels slows the compiler down.
-            env=os.environ | {"LD_PRELOAD": ""},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        first = [f"-I{folder}" for folder in [_precompiled(flags)] if folder]
+        done = _run(*first, *flags, str(source), "-o", str(library))
         if done.returncode:
             raise RuntimeError(f"g++ does not compile this kernel:\n{done.stderr}\n{text}")
         return library.read_bytes()
+
+
+@lru_cache(maxsize=8)
+def _precompiled(flags: tuple[str, ...]) -> Path | None:
+    """A folder with what every text includes first, read by the compiler once for all of them: a
+    third of its time. None where nothing can be kept."""
+    name = sha256("\0".join((version(), _digest_of_sources(), *flags)).encode()).hexdigest()[:32]
+    header, made = "portable.cuh", cache.folder() / f"{name}.headers"
+    if not made.is_dir():
+        try:
+            cache.folder().mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache.folder()) as place:
+                ready = Path(place, "headers")
+                ready.mkdir()
+                header_flags = [flag for flag in flags if flag not in ("-shared", "-x", "c++")]
+                source, out = sources.FOLDER / header, ready / f"{header}.gch"
+                if _run(*header_flags, "-x", "c++-header", str(source), "-o", str(out)).returncode:
+                    return None
+                ready.rename(made)
+        except OSError:  # somebody else has made it, or it is read-only
+            pass
+    return made if made.is_dir() else None
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["g++", *arguments],
+        # A sanitizer that is preloaded for the kernels slows the compiler down.
+        env=os.environ | {"LD_PRELOAD": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def launch(
