@@ -59,7 +59,7 @@ DELTA: Layouts = {
 DELTA_BACKWARD: Layouts = {
     "fp32": {32: Blocks(16, 16, 8)},
     "tf32": {64: Blocks(16, 16, 8)},
-    "bf16": {64: Blocks(16, 64, 8), 128: Blocks(16, 16, 8)},
+    "bf16": {64: Blocks(16, 64, 8), 128: Blocks(16, 16, 8, 255)},
     "fp16": {64: Blocks(16, 16, 8)},
 }
 #: Forward and backward.
@@ -118,6 +118,7 @@ IN_REGISTERS_OF_MMA_SYNC = {
 }
 IN_REGISTERS = {
     80: IN_REGISTERS_OF_MMA_SYNC,
+    100: {("delta", "fp16"): (16, 16)},
     120: {**IN_REGISTERS_OF_MMA_SYNC, ("decay", "tf32"): (32, 32)},
 }
 
