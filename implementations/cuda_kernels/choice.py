@@ -25,7 +25,8 @@ def chosen_plan(problem: Problem, device: str) -> str:
 
 
 def chunk_plans(problem: Problem) -> list[ChunkPlan]:
-    """Forward and backward; none for fewer tokens than two a chunk, which are done one by one."""
+    """Forward and backward; none for fewer tokens than two a chunk, which are done one by one where
+    that has a layout."""
     p = problem
     if p.rule not in RULES or p.masked or not p.causal:
         return []
@@ -35,7 +36,14 @@ def chunk_plans(problem: Problem) -> list[ChunkPlan]:
         return []
     backward = [chunk_backward_plan(p)] if p.backward else []
     plan = chunk_plan(p, *[plan.C for plan in backward])
-    return [plan, *backward] if plan is not None and p.tokens >= 2 * plan.C else []
+    if plan is None or (p.tokens < 2 * plan.C and goes_token_by_token(p)):
+        return []
+    return [plan, *backward]
+
+
+def goes_token_by_token(problem: Problem) -> bool:
+    ways = (False, True)[: 1 + problem.backward]
+    return all(recurrent_plan(problem, backward=way) is not None for way in ways)
 
 
 def described(problem: Problem, device: str) -> str:
