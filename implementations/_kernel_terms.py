@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from fwpbench.operators.problem import Problem
@@ -61,3 +62,17 @@ def normalizer(problem: Problem) -> str:
 def tokens_between(T: int) -> int:
     """Tokens from one kept state to the next: √T, where kept and recomputed states balance."""
     return max(16, 1 << ((T - 1).bit_length() + 1) // 2)
+
+
+def unknown_word(problem: Problem, dtypes: Collection[str]) -> str | None:
+    """Which word of a problem these terms, or the kernels' dtypes, do not have."""
+    p = problem
+    if p.rule not in LAWS:
+        return f"its kernels have the rules {', '.join(LAWS)}, not {p.rule}"
+    if kind(p.phi) not in MAPS + FAMILIES:
+        return f"its kernels have {', '.join(MAPS)}, {'-N, '.join(FAMILIES)}-N, not {p.phi}"
+    if p.norm not in NORMS:
+        return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
+    if p.dtype not in dtypes:
+        return f"its kernels have {', '.join(dtypes)}, not {p.dtype}: they add up in float32"
+    return None

@@ -66,7 +66,7 @@ def missing_part() -> str | None:
 
     try:
         load_nvidia_dynamic_lib("nvrtc")
-    except Exception:  # pathfinder's own, whose name has changed
+    except RuntimeError:
         return "nvidia-cuda-nvrtc"
     # The compiler's own headers are needed by few includes, and older packages have them elsewhere.
     return None if _headers("cudart") else HEADERS["cudart"]
@@ -79,7 +79,7 @@ def _headers(part: str) -> str | None:
     find = getattr(cuda.pathfinder, "find_nvidia_header_directory", lambda part: None)
     try:
         found: str | None = find(part)
-    except Exception:  # it does not know every part by name
+    except RuntimeError:  # it does not know every part by name
         found = None
     return found or (_where_installed() if part == "cudart" else None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fwpbench.implementations._kernel_terms import FAMILIES, LAWS, MAPS, NORMS, kind
+from fwpbench.implementations._kernel_terms import LAWS, unknown_word
 from fwpbench.implementations.cuda_kernels.choice import chunk_plans
 from fwpbench.implementations.cuda_kernels.recurrent_plan import LARGEST_D, recurrent_plan
 from fwpbench.operators.problem import Problem
@@ -12,14 +12,8 @@ DTYPES = ("fp32", "tf32", "bf16", "fp16")
 
 def cannot(problem: Problem) -> str | None:
     p = problem
-    if p.rule not in LAWS:
-        return f"its kernels have the rules {', '.join(LAWS)}, not {p.rule}"
-    if kind(p.phi) not in MAPS + FAMILIES:
-        return f"its kernels have {', '.join(MAPS)}, {'-N, '.join(FAMILIES)}-N, not {p.phi}"
-    if p.norm not in NORMS:
-        return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
-    if p.dtype not in DTYPES:
-        return f"its kernels have {', '.join(DTYPES)}, not {p.dtype}: they add up in float32"
+    if (reason := unknown_word(p, DTYPES)) is not None:
+        return reason
     if p.dtype == "tf32" and not chunk_plans(p):
         return (
             "its tf32 is for kernels of whole chunks, not of single tokens: those are as exact as "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fwpbench.implementations._kernel_terms import FAMILIES, LAWS, MAPS, NORMS, kind
+from fwpbench.implementations._kernel_terms import unknown_word
 from fwpbench.implementations.triton_kernels.plan import DOTS, LARGEST_D, LARGEST_K, LARGEST_V
 from fwpbench.implementations.triton_kernels.recurrent_plan import cannot as cannot_recurrent
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent, too_wide
@@ -12,14 +12,8 @@ from fwpbench.operators.problem import Problem
 
 def cannot(problem: Problem) -> str | None:
     p = problem
-    if p.rule not in LAWS:
-        return f"its kernels have the rules {', '.join(LAWS)}, not {p.rule}"
-    if kind(p.phi) not in MAPS + FAMILIES:
-        return f"its kernels have {', '.join(MAPS)}, {'-N, '.join(FAMILIES)}-N, not {p.phi}"
-    if p.norm not in NORMS:
-        return f"its kernels have the normalisations {', '.join(NORMS)}, not {p.norm}"
-    if p.dtype not in DOTS:
-        return f"its kernels have {', '.join(DOTS)}, not {p.dtype}: they add up in float32"
+    if (reason := unknown_word(p, DOTS)) is not None:
+        return reason
     if p.dtype == "tf32" and (is_recurrent(p) or is_unordered(p)):
         return (
             "its tf32 is for kernels of whole chunks, not of single tokens or of tokens in no "
