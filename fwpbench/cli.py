@@ -93,7 +93,7 @@ examples:
 RUN_EXAMPLES = """\
 examples:
   fwpbench run
-  fwpbench run agreement --profile standard
+  fwpbench run agreement --profile standard --workers 8
   fwpbench run speed scaling --where "rule=sum,delta T>=1024"
   fwpbench run agreement speed --plugin my_kernel.py
   fwpbench run language-modeling --data wikitext-2 --data-dir DIR
@@ -122,7 +122,7 @@ CHECK_EXAMPLES = """\
 examples:
   fwpbench check
   fwpbench check --implementations chunked --where "rule=delta dtype=fp32"
-  fwpbench check --profile standard             all dtypes and input families
+  fwpbench check --profile standard --workers 8     all dtypes and input families
   fwpbench check mine.py:my_delta --rule delta --phi dpfp-1 --norm sum
   fwpbench check mine.py:my_kernel --rule gated-delta --norm l2 --layout head-first --dtype bf16
   fwpbench check mine.py:core --rule delta --phi elu+1 --norm sum --features given
@@ -519,6 +519,10 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=_seconds, metavar="TIME",
         help="a case that takes longer hangs, and is ended: 90s, 10m, 1h30m (default: about 2m)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=_number, default=1, metavar="N",
+        help="processes at work at once on each device, where nothing is timed (default: 1)",
     )  # fmt: skip
     _add_plugin(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="of all inputs (default: 0)")

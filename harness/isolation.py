@@ -36,8 +36,6 @@ from fwpbench.operators.errors import UserError
 
 #: A worker is replaced after this many tasks: what leaks, and what is left behind, ends there.
 BATCH = 2000
-#: Workers at once. More than one would disturb what the other measures.
-WORKERS = 1
 #: Seconds that a worker may take to import torch.
 LONGEST_START = 120.0
 #: Of the machine's memory, what a worker on the CPU may allocate.
@@ -76,9 +74,9 @@ class Isolated:
 
     `suites` says where the worker finds the table of suites, as "module:object", `load_plugins` who
     loads the setting's plugins there, `limit` how long one task may take, in seconds, since it last
-    told how far it is, and `visible` which GPU it sees, where not all that are seen here. The
-    thread that makes it must live as long as it is used: where that thread ends, Linux takes the
-    worker for orphaned.
+    told how far it is, `visible` which GPU it sees, where not all that are seen here, and `beside`
+    how many others it shares cores and memory with. The thread that makes it must live as long as
+    it is used: where that thread ends, Linux takes the worker for orphaned.
     """
 
     def __init__(
@@ -89,13 +87,16 @@ class Isolated:
         limit: float | None = None,
         load_plugins: str | None = None,
         visible: str | None = None,
+        beside: int = 0,
     ):
         self._suites, self._setting, self._log = suites, setting, log
         self._visible, self._cut = visible, False
         self._load_plugins = load_plugins
         self.limit = setting.profile.limit if limit is None else limit
-        self.threads = min(torch.get_num_threads(), max(1, usable_cores() // WORKERS))
-        self.memory = memory_limit() if setting.device.kind == "cpu" else None
+        workers = 1 + beside
+        self.threads = min(torch.get_num_threads(), max(1, usable_cores() // workers))
+        memory = memory_limit() if setting.device.kind == "cpu" else None
+        self.memory = None if memory is None else memory // workers
         self.started = 0
         self._worker: _Worker | None = None
         self._suite = ""
@@ -104,7 +105,7 @@ class Isolated:
         """What the environment tells of it."""
         return {
             "isolation": 1,
-            "workers": WORKERS,
+            "workers": 1,
             "threads": self.threads,
             "memory limit bytes": self.memory,
             "case limit s": self.limit,

@@ -85,3 +85,5 @@ class Suite:
     metrics: Mapping[str, Metric]
     #: The data sets it knows, by name (`Profile.data`).
     data: Sequence[str] = ()
+    #: Whether several of its cases may be at work on one device: nothing timed, no room measured.
+    side_by_side: bool = False

@@ -114,5 +114,6 @@ SUITE = Suite(
     question="Is it right: outputs, final state and every gradient, against float64?",
     cases=cases,
     answer=answer,
+    side_by_side=True,
     metrics={"error ratio": Metric("1", "lower", "worst error over all tensors ÷ what is allowed")},
 )

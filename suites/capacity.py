@@ -98,6 +98,7 @@ SUITE = Suite(
     question="How many pairs can it store and read back?",
     cases=cases,
     answer=answer,
+    side_by_side=True,
     metrics={
         "error": Metric(
             "1", "lower", "squared error of what is read, by its best scale, ÷ squared size of v"

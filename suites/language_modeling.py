@@ -304,6 +304,7 @@ SUITE = Suite(
     question="How well does a language model with it predict the next token?",
     cases=cases,
     answer=answer,
+    side_by_side=True,
     metrics={
         "perplexity": Metric(
             "1", "lower", "exp of the mean of −log p over the test text, segment by segment"

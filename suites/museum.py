@@ -112,6 +112,7 @@ SUITE = Suite(
     question="Does it make the mistakes that others made?",
     cases=cases,
     answer=answer,
+    side_by_side=True,
     metrics={
         "error ratio": Metric("1", "lower", "worst error over all tensors ÷ what is allowed"),
         "published error ratio": Metric("1", "higher", "the same of the published form"),

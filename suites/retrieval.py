@@ -253,6 +253,7 @@ SUITE = Suite(
     question="Can it be trained to store pairs and read them back?",
     cases=cases,
     answer=answer,
+    side_by_side=True,
     metrics={
         "best loss": Metric("1", "lower", "½ squared error of the answers, smallest evaluated"),
         "last loss": Metric("1", "lower", "the same at the last evaluation, as the paper plots it"),

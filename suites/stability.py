@@ -109,6 +109,7 @@ SUITE = Suite(
     question="Does what it stores stay in bounds as tokens go by?",
     cases=cases,
     answer=answer,
+    side_by_side=True,
     metrics={
         "state norm": Metric("1", "lower", "‖S‖ after the last finite stretch of tokens"),
         "normaliser": Metric("1", "lower", "largest entry of z there"),

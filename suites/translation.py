@@ -261,6 +261,7 @@ SUITE = Suite(
     question="How well does a Transformer with it translate?",
     cases=cases,
     answer=answer,
+    side_by_side=True,
     metrics={
         "bleu": Metric("1", "higher", "BLEU of the test sentences, from 0 to 100"),
         "chrf": Metric("1", "higher", "chrF2 of the test sentences, from 0 to 100"),

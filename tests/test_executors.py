@@ -3,6 +3,7 @@ shared while something is timed."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import threading
 import time
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from fwpbench.cli import main
+from fwpbench.commands.selection import timed_suites
 from fwpbench.harness import device_lock
 from fwpbench.harness.budget import Budget
 from fwpbench.harness.device_lock import Locked, held
@@ -253,3 +256,38 @@ def test_a_device_is_free_again_when_its_holder_was_killed(plugins):
     other.join()
     with held("gpu-1", time.monotonic() + 30) as ours:
         assert ours
+
+
+# Several workers on one device
+
+
+def test_several_workers_say_what_one_says(capsys):
+    words = ["check", "--json", "--device", "cpu", "--implementations", "reference,chunked"]
+    words += ["--where", "rule=sum norm=l2 direction=forward"]
+    told = []
+    for workers in ("1", "2"):
+        assert main([*words, "--workers", workers]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        told.append(sorted((r["problem"], r["implementation"], r["status"]) for r in lines))
+    assert told[0] == told[1]
+    assert len(told[0]) > 8
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "agreement", "speed"], "speed must have the device alone"),
+        (["run", "agreement", "--executor", "ray"], "ask for more GPUs"),
+        (["check", "mine.py:f", "--rule", "sum"], "judged in one process"),
+    ],
+)
+def test_where_there_can_be_but_one_worker_it_is_said(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def f(q, k, v): return v\n")
+    assert main([*words, "--workers", "2"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_timed_never_works_beside_others():
+    for name in timed_suites() | {"first-call", "longest", "memory"}:
+        assert not SUITES[name].side_by_side

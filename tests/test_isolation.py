@@ -228,6 +228,14 @@ def test_the_environment_tells_how_it_was_isolated() -> None:
     assert 0 < int(facts["memory limit bytes"] or 0) < (memory_bytes() or 0)
 
 
+def test_those_beside_each_other_share_cores_and_memory() -> None:
+    alone = Isolated("fwpbench.suites:SUITES", SETTING)
+    shared = Isolated("fwpbench.suites:SUITES", SETTING, beside=usable_cores() - 1)
+    assert shared.threads == 1
+    assert alone.memory is not None
+    assert shared.memory == alone.memory // usable_cores()
+
+
 def test_a_process_that_cannot_start_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "_START", "raise SystemExit('no torch today')")
     with pytest.raises(UserError, match=r"ended with exit code 1 \(no torch today\)"):

@@ -45,6 +45,8 @@ def main(arguments: Namespace, begin: Callable[[str], None]) -> int:
     for option in ("where", "implementations", "profile"):
         if getattr(arguments, option):
             raise UserError(f"--{option} chooses among what is listed: leave it out with a FILE")
+    if arguments.workers > 1:
+        raise UserError("--workers is for what is listed: a FILE is judged in one process")
     if arguments.rule is None:
         raise UserError(f"which rule should {arguments.function} compute? For example --rule delta")
     operator = Operator(arguments.rule, arguments.phi or "identity", arguments.norm or "none")

@@ -35,7 +35,7 @@ def main(arguments: Namespace) -> int:
     try:
         with (
             make_reporter(tasks, silent=arguments.json) as reporter,
-            executor(here, None, arguments.timeout) as execute,
+            executor(here, None, arguments.timeout, arguments.workers) as execute,
         ):
             for number, record in enumerate(records_of(tasks, execute), start=1):
                 records.append(record)

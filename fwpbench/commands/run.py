@@ -15,6 +15,7 @@ from typing import Any
 from fwpbench import __version__, plugins
 from fwpbench.commands.reading import complain, read
 from fwpbench.commands.selection import (
+    check_workers,
     chosen_implementations,
     chosen_suites,
     executor,
@@ -77,6 +78,7 @@ def _planned(arguments: Namespace) -> int:
         if arguments.shard is not None:
             tasks = shard_of(whole, *arguments.shard)
         path = Path(arguments.output or f"runs/{time.strftime('%Y-%m-%d-%H%M%S')}")
+    check_workers(arguments.workers, {task.suite: suites[task.suite] for task in tasks})
     if arguments.dry_run:
         done = keys_done(path) if arguments.resume is not None else set()
         return _show([task for task in tasks if task.key not in done], arguments.json)
@@ -187,10 +189,12 @@ def _environment(arguments: Namespace, here: Setting) -> dict[str, Any]:
 
 def _executor(here: Setting, log: Log | None, arguments: Namespace) -> Executor | Several:
     if arguments.executor == "ray":
+        if arguments.workers > 1:
+            raise UserError("--workers is for --executor local: with ray, ask for more GPUs")
         return executor_on_ray(here, log, arguments.timeout, arguments.ray_address)
     if arguments.ray_address is not None:
         raise UserError("--ray-address is for --executor ray: add that, or leave it out")
-    return executor(here, log, arguments.timeout)
+    return executor(here, log, arguments.timeout, arguments.workers)
 
 
 def examined(here: Setting) -> dict[str, Any]:

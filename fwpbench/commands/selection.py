@@ -76,25 +76,44 @@ TABLES = "fwpbench.suites:SUITES"
 
 
 def executor(
-    here: Setting, log: Log | None = None, limit: float | None = None
+    here: Setting, log: Log | None = None, limit: float | None = None, workers: int = 1
 ) -> Executor | Several:
     """Where implementations run: in processes of their own, wherever there are POSIX processes.
 
-    One for each GPU that is seen here, or one.
+    `workers` for each GPU that is seen here, or in all.
     """
     if os.name != "posix":
         return InProcess(SUITES, here, log)
     timed = timed_suites()
     gpus = visible_gpus() if here.device.kind == "cuda" else []
 
+    beside = max(1, len(gpus)) * workers - 1
+
     def station(device: str, visible: str | None = None) -> Executor:
-        isolated = Isolated(TABLES, here, log, limit, LOAD_PLUGINS, visible)
+        isolated = Isolated(TABLES, here, log, limit, LOAD_PLUGINS, visible, beside)
         repeated = Repeated(isolated, timed, here.profile.processes)
         return Locked(repeated, device, timed, here)
 
+    stations = [partial(station, "-".join([here.device.kind, *gpus]))]
     if len(gpus) > 1:
-        return Pool([partial(station, f"cuda-{gpu}", gpu) for gpu in gpus])
-    return station("-".join([here.device.kind, *gpus]))
+        stations = [partial(station, f"cuda-{gpu}", gpu) for gpu in gpus]
+    return Pool(stations * workers) if beside else stations[0]()
+
+
+def check_workers(workers: int, suites: Mapping[str, Suite]) -> None:
+    """Raises UserError where one of several would disturb what another measures."""
+    if alone := [name for name, suite in suites.items() if workers > 1 and not suite.side_by_side]:
+        together = ", ".join(name for name in SUITES if name not in alone and _side_by_side(name))
+        raise UserError(
+            f"--workers {workers}: {', '.join(alone)} must have the device alone. Several at once "
+            f"may ask {together}: name those, and ask the others in a run of their own"
+        )
+
+
+def _side_by_side(name: str) -> bool:
+    with suppress(Unloadable):
+        return SUITES[name].side_by_side
+    return False
 
 
 def executor_on_ray(
