@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench site speed test honest interpret cuda-shim compile-all gpu-triton gpu-cuda gpu-peers gpu-measure lint types format clean
+.PHONY: help bench site speed test honest interpret cuda-shim compile-all gpu-triton gpu-cuda gpu-sanitizer gpu-peers gpu-measure lint types format clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'ARGS="…" is passed on: make test ARGS="-k floors", make bench ARGS=speed'
 
 bench: $(READY) ## the quick profile of every suite, then a report
@@ -44,23 +44,36 @@ compile-all: $(READY) ## every Triton kernel for every GPU: hours, nothing twice
 PEERS := torch-sdpa,torch-flex,fla-chunk,fla-fused-chunk,fla-recurrent
 GPU := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers,triton]'
 
-FEW := inputs=normal norm=sum direction=forward+backward
+#: Each of these ends within nine minutes. Thousands of kernels are compiled for an agreement, by all
+#: cores, and kept: what its budget leaves, the same command goes on with.
+#: make gpu-triton PROFILE=standard asks every dtype and every family of inputs.
+PROFILE ?= quick
+GPU_WORKERS ?= $(shell n=$$(nproc); echo $$((n > 16 ? 16 : n)))
+go_on = if test -e runs/$(1)/plan.json; then $(BIN)/fwpbench run --resume runs/$(1) --budget 4m $(3); \
+    else $(BIN)/fwpbench run $(2) --device cuda --budget 4m --output runs/$(1) $(3); fi
+agree = $(call go_on,gpu-$(1)-agreement-$(PROFILE),agreement --profile $(PROFILE) --implementations $(1),--workers $(GPU_WORKERS))
+targets = $(call go_on,gpu-$(1),targets $(3) --plugin benchmarks/targets.py --plugin benchmarks/official_kernel.py --implementations $(2)$(comma)official-cuda$(comma)$(PEERS),$(ARGS))
+comma := ,
+FEW := inputs=normal norm=sum phi=elu+1 direction=forward+backward
 
 gpu-triton: $(READY) ## on a GPU: agreement of the Triton kernels, then their targets beside peers
 	$(GPU)
-	$(BIN)/fwpbench check --implementations triton --device cuda
-	$(BIN)/fwpbench run targets --plugin benchmarks/targets.py --plugin benchmarks/official_kernel.py --implementations triton,official-cuda,$(PEERS) --device cuda --budget 6m --output runs/gpu-triton $(ARGS)
+	$(call agree,triton)
+	$(call targets,triton,triton)
 	$(BIN)/python benchmarks/targets.py runs/gpu-triton
 
-gpu-cuda: $(READY) ## on a GPU: agreement of the CUDA kernels, compute-sanitizer, then their targets beside peers
+gpu-cuda: $(READY) ## on a GPU: agreement of the CUDA kernels, then their targets beside peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda,peers,triton]'
-	$(BIN)/fwpbench check --implementations cuda --device cuda
-	@if command -v compute-sanitizer >/dev/null; then for tool in memcheck racecheck synccheck; do \
-	    compute-sanitizer --tool $$tool --error-exitcode 1 --target-processes all \
-	    $(BIN)/fwpbench check --implementations cuda --device cuda --where "$(FEW)" || exit 1; done; \
-	else echo "compute-sanitizer is not installed: kernels are not run under it"; fi
-	$(BIN)/fwpbench run targets first-call --plugin benchmarks/targets.py --plugin benchmarks/official_kernel.py --implementations cuda,triton,official-cuda,$(PEERS) --device cuda --budget 6m --output runs/gpu-cuda $(ARGS)
+	$(call agree,cuda)
+	$(call targets,cuda,cuda$(comma)triton,first-call)
 	$(BIN)/python benchmarks/targets.py runs/gpu-cuda cuda
+
+gpu-sanitizer: $(READY) ## on a GPU: Triton's and CUDA's kernels under compute-sanitizer, few and small
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda,triton]'
+	@command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed: it comes with the CUDA toolkit"; exit 1; }
+	for tool in memcheck racecheck synccheck; do \
+	    compute-sanitizer --tool $$tool --error-exitcode 1 --target-processes all \
+	    $(BIN)/fwpbench run agreement --implementations triton,cuda --device cuda --where "$(FEW)" --timeout 2m --budget 170s --output runs/gpu-sanitizer/$$tool || exit 1; done
 
 gpu-peers: $(READY) ## on a GPU: agreement, museum and speed of the peers beside ours
 	$(GPU)

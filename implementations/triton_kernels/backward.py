@@ -17,9 +17,10 @@ import triton.language as tl
 from fwpbench.implementations.triton_kernels.chunk import place_of
 from fwpbench.implementations.triton_kernels.features import features, gradient
 from fwpbench.implementations.triton_kernels.products import cast, product
+from fwpbench.implementations.triton_kernels.sizes import SIZES
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_sum_backward_q(
     q, k, v, projection, S_in, z_in, o, y, do, dq, T, H, L, part,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
@@ -58,7 +59,7 @@ def fwp_sum_backward_q(
         S += product(tl.trans(P), values, DOT)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_sum_backward_kv(
     q, k, v, projection, o, y, do, dS_out, dz_out, dk, dv, dS_in, dz_in, T, H, L, part, part_z,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,

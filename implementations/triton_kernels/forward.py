@@ -30,9 +30,10 @@ from fwpbench.implementations.triton_kernels.chunk import (
 )
 from fwpbench.implementations.triton_kernels.features import EPSILON, features
 from fwpbench.implementations.triton_kernels.products import cast, product
+from fwpbench.implementations.triton_kernels.sizes import SIZES
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_chunk_forward(
     q, k, v, alpha, beta, projection, S_in, z_in, o, y, S_out, z_out, passed, S_kept, z_kept,
     A_kept, scores_kept, T, H, L,

@@ -19,9 +19,10 @@ from fwpbench.implementations.triton_kernels.chunk import (
 )
 from fwpbench.implementations.triton_kernels.features import features
 from fwpbench.implementations.triton_kernels.products import product
+from fwpbench.implementations.triton_kernels.sizes import SIZES
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_key_sums(
     k, projection, z, T, H, L,
     K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,
@@ -39,7 +40,7 @@ def fwp_key_sums(
     tl.store(z + n * D + d, sums, mask=d < D)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_chunk_prepare(
     q, k, alpha, beta, projection, z_begin, A_kept, scores_kept, T, H,
     K: tl.constexpr, D: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr, C: tl.constexpr,

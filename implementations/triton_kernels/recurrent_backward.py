@@ -32,9 +32,10 @@ from fwpbench.implementations.triton_kernels.recurrent_token import (
     token_gradient,
     written,
 )
+from fwpbench.implementations.triton_kernels.sizes import SIZES
 
 
-@triton.jit
+@triton.jit(do_not_specialize=(*SIZES, "C"))
 def fwp_recurrent_backward(
     q, k, v, alpha, beta, projection, mask, clips, kept, kept_z, scratch, scratch_z, room,
     do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS_in, dz_in,

@@ -26,9 +26,10 @@ from fwpbench.implementations.triton_kernels.recurrent_token import (
     token_gates,
     written,
 )
+from fwpbench.implementations.triton_kernels.sizes import SIZES
 
 
-@triton.jit
+@triton.jit(do_not_specialize=(*SIZES, "C"))
 def fwp_recurrent_forward(
     q, k, v, alpha, beta, projection, mask, S_in, z_in, o, clips, kept, kept_z, S_out, z_out,
     T, H, C,

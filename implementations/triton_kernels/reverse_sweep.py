@@ -35,9 +35,10 @@ from fwpbench.implementations.triton_kernels.chunk import (
 )
 from fwpbench.implementations.triton_kernels.features import features, gradient
 from fwpbench.implementations.triton_kernels.products import cast, product
+from fwpbench.implementations.triton_kernels.sizes import SIZES
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_chunk_backward_q(
     q, k, v, alpha, beta, projection, S_kept, z_kept, A_kept, o, y, do,
     dq, dgate, T, H, part, part_gate,
@@ -104,7 +105,7 @@ def fwp_chunk_backward_q(
     gradient(dQ, q, rows, live, dq, projection, K, D, BK, BD, QUERY_MAP, SCALE, DOT)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_chunk_backward_kv(
     q, k, v, alpha, beta, projection, S_kept, z_kept, A_kept, o, y, do, dS_out, dz_out,
     dk, dv, dalpha, dbeta, dS_in, dz_in, T, H, L, part, part_gate, part_z,

@@ -10,9 +10,10 @@ import triton
 import triton.language as tl
 
 from fwpbench.implementations.triton_kernels.products import product
+from fwpbench.implementations.triton_kernels.sizes import SIZES
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_segment_scan(
     added, M, passed, S_in, S_begin, S_out, segments,
     V: tl.constexpr, D: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr,

@@ -20,10 +20,11 @@ from fwpbench.implementations.triton_kernels.feature_tiles import (
 )
 from fwpbench.implementations.triton_kernels.features import EPSILON
 from fwpbench.implementations.triton_kernels.products import cast, product
+from fwpbench.implementations.triton_kernels.sizes import SIZES
 from fwpbench.implementations.triton_kernels.state_tiles import read_tile, write_tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_unordered_write(
     x, w, weight, projection, mask, S_in, z_in, S_out, z_out, T, H,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
@@ -57,7 +58,7 @@ def fwp_unordered_write(
         tl.store(z_out + bh * D + d, z, mask=(d < D) & (tile == 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_unordered_read(
     x, S, z, projection, mask, o, y, T, H,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
@@ -88,7 +89,7 @@ def fwp_unordered_read(
     tl.store(o + rows[:, None] * V + e[None, :], cast(read, o.dtype.element_ty), mask=in_o)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_unordered_gradient(
     x, w, weight, S, z, projection, mask, dx, T, H, part,
     K: tl.constexpr, V: tl.constexpr, D: tl.constexpr,

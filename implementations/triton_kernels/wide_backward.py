@@ -37,10 +37,11 @@ from fwpbench.implementations.triton_kernels.feature_tiles import (
     store_gathered,
 )
 from fwpbench.implementations.triton_kernels.products import cast, product
+from fwpbench.implementations.triton_kernels.sizes import SIZES
 from fwpbench.implementations.triton_kernels.state_tiles import read_tile, write_tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_wide_backward_kv(
     q, k, v, alpha, beta, projection, S_kept, z, o, y, A_kept, E_kept, r_kept, do, dS, dz,
     dk, dv, dalpha, dbeta, T, H, part, part_gate, part_z, part_dz,
@@ -182,7 +183,7 @@ def fwp_wide_backward_kv(
         tl.debug_barrier()
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_wide_backward_q(
     q, k, v, alpha, beta, projection, S_kept, z, o, y, E_kept, do, dq, dgate,
     T, H, part, part_gate, part_z,
@@ -218,7 +219,7 @@ def fwp_wide_backward_q(
         )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_wide_backward_found(
     k, v, alpha, beta, projection, S_kept, z, E_kept, r_kept, dv, dk, dgate,
     T, H, part, part_gate, part_z,

@@ -16,10 +16,11 @@ from fwpbench.implementations.triton_kernels.chunk import decays, inverse, last_
 from fwpbench.implementations.triton_kernels.feature_tiles import feature_tile, shared
 from fwpbench.implementations.triton_kernels.features import EPSILON
 from fwpbench.implementations.triton_kernels.products import cast, product
+from fwpbench.implementations.triton_kernels.sizes import SIZES
 from fwpbench.implementations.triton_kernels.state_tiles import read_tile, write_tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def fwp_wide_forward(
     q, k, v, alpha, beta, projection, S, z, o, y, S_kept, z_kept, A_kept, E_kept, r_kept, T, H,
     part_z, part_kept,
