@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help bench site speed test honest interpret cuda-shim compile-all gpu-triton gpu-cuda gpu-sanitizer gpu-peers gpu-measure lint types format clean
+.PHONY: help bench site speed test honest interpret interpret-3.6 cuda-shim compile-all gpu-triton gpu-cuda gpu-sanitizer gpu-peers gpu-measure lint types format clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'ARGS="…" is passed on: make test ARGS="-k floors", make bench ARGS=speed'
 
 bench: $(READY) ## the quick profile of every suite, then a report
@@ -36,6 +36,12 @@ interpret: $(READY) ## Triton kernels, interpreted and compiled for a GPU; adapt
 cuda-shim: $(READY) ## CUDA kernels on a CPU: g++, a fiber a thread, every access watched; compiled for GPUs too
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cuda]'
 	FWPBENCH_CUDA_ON_CPU=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_cuda*.py $(ARGS)
+
+OLDEST_TRITON := $(VENV)/triton-3.6
+
+interpret-3.6: $(READY) ## a selection of the same with Triton 3.6, whose interpreter needs an older numpy
+	test -d $(OLDEST_TRITON)/triton || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(OLDEST_TRITON) triton==3.6.0 'numpy<2.4'
+	PYTHONPATH=$(OLDEST_TRITON) TRITON_INTERPRET=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_triton*.py -m oldest_triton $(ARGS)
 
 compile-all: $(READY) ## every Triton kernel for every GPU: hours, nothing twice; ARGS="--arch 90"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[triton]'

@@ -20,6 +20,7 @@ from fwpbench.harness.run_folder import RunWriter
 from fwpbench.harness.statuses import SKIPPED, STATUSES
 from fwpbench.harness.suite import Answer, Setting, Suite
 from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.implementations._copies import taken
 from fwpbench.implementations.base import Implementation, Unsupported
 from fwpbench.operators.errors import unknown
 
@@ -189,7 +190,7 @@ def make_record(
 def _ask(
     task: Task, suite: Suite, setting: Setting, log: Log | None
 ) -> tuple[Implementation | None, Answer]:
-    implementation, detail = None, {}
+    implementation, detail = None, dict[str, Any]()
     try:
         try:
             implementation = IMPLEMENTATIONS[task.implementation]
@@ -204,9 +205,12 @@ def _ask(
         # Before it is asked: of one that fails, too, it matters what it chose.
         if words := implementation.chosen(task.case.problem, setting.device.kind):
             detail = {"chosen": words}
+        taken()  # by whoever was asked before
         answer = suite.answer(task.case, implementation, replace(setting, task=task.key))
         setting.device.synchronize()  # what it left under way, and how that ends, is its own
         answer = _declared(task, suite, answer)
+        if copied := taken():
+            detail["copied"] = copied
         return implementation, replace(answer, detail={**detail, **answer.detail})
     except (KeyboardInterrupt, GeneratorExit):
         raise

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fwpbench.implementations._copies import contiguous
 from fwpbench.implementations.base import Output
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
@@ -145,14 +146,14 @@ class KernelOperator:
 
     def forward(self, problem: str, plan: str, keeps: bool, *given: Tensor | None) -> list[Tensor]:
         out = self._room(problem, plan, keeps, *given)
-        given_ = Given(*map(contiguous, given))
+        given_ = Given(*map(contiguous, given, Given._fields))
         self._around(self.kernels_of(plan).forward, _problem(problem), given_, out, keeps=keeps)
         return list(out.values())
 
     def backward(self, problem: str, plan: str, *tensors: Any) -> list[Tensor]:
         """The gradients of those of DIFFERENTIABLE that there are, in this order."""
         *all_given, results, do, dS, dz = tensors
-        given = Given(*map(contiguous, all_given))
+        given = Given(*map(contiguous, all_given, Given._fields))
         out = dict(zip(self.shapes(problem, plan, True), results, strict=True))
         cotangents = {"o": do, "S": dS, "z": dz}
         for name in cotangents.keys() & out.keys():
@@ -161,7 +162,7 @@ class KernelOperator:
         launches = self.kernels_of(plan).backward
         gradients = self._around(
             launches, _problem(problem), given, out,
-            *map(contiguous, cotangents.values()), backward=True,
+            *(contiguous(x, f"d{name}") for name, x in cotangents.items()), backward=True,
         )  # fmt: skip
         return [gradients[name] for name in _differentiable(given)]
 
@@ -210,10 +211,6 @@ class Eager(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         return None, *ctx.of._gradients(ctx, cotangents, ctx.of.backward)
-
-
-def contiguous(x: Tensor | None) -> Any:
-    return None if x is None else x.contiguous()
 
 
 def parts(x: Tensor | None, number: int) -> Tensor | None:

@@ -15,6 +15,7 @@ from fwpbench.harness.agreement import check
 from fwpbench.harness.gate import judge
 from fwpbench.harness.golden import Truths, tensors_of
 from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.implementations._copies import taken
 from fwpbench.implementations._kernel_terms import tokens_between
 from fwpbench.implementations.cuda_kernels.recurrent_plan import recurrent_plan
 from fwpbench.operators import UPDATE_RULES
@@ -279,8 +280,10 @@ def test_inputs_may_lie_anywhere_in_memory():
         state = inputs.state._replace(S=inputs.state.S.mT.contiguous().mT)
         return run(problem, inputs._replace(**turn, gates=gates, state=state))
 
+    taken()
     agreement = check(turned, problem, truths(problem, 0))
     assert agreement.status == "ok", agreement.reason
+    assert taken().keys() == {"q", "k", "v", "alpha", "beta", "S"}
 
 
 # What it cannot do. Nothing is compiled to ask.

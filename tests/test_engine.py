@@ -21,6 +21,7 @@ from fwpbench.harness.records import LONGEST_LINE, PROTOCOL, Measurement, Record
 from fwpbench.harness.run_folder import RunWriter, read_run
 from fwpbench.harness.statuses import STATUSES
 from fwpbench.harness.suite import Answer, Case, Metric, Setting, Suite
+from fwpbench.implementations._copies import contiguous
 from fwpbench.implementations.base import Implementation, Output, Unsupported
 from fwpbench.implementations.reference import run as run_law
 from fwpbench.operators.errors import UserError
@@ -111,6 +112,7 @@ THINGS = {
     "choosing": made(run_law, chosen=lambda problem, device: f"T={problem.T} on {device}"),
     "choosing badly": made(raises(ValueError("too wide")), chosen=lambda *_: "wide"),
     "broken choice": made(run_law, chosen=broken_sentence),
+    "copying": made(lambda p, i: run_law(p, i._replace(k=contiguous(i.k.mT.contiguous().mT, "k")))),
 }
 
 
@@ -274,6 +276,11 @@ def test_what_an_implementation_chose_is_in_the_record() -> None:
     failed = asked("choosing badly")
     assert (failed.status, failed.detail) == ("runtime-error", {"chosen": "wide"})
     assert "no driver" in asked("broken choice").reason
+
+
+def test_what_an_implementation_had_to_copy_is_in_the_record() -> None:
+    assert asked("copying").detail["copied"].keys() == {"k"}
+    assert "copied" not in asked("right").detail
 
 
 # Plans

@@ -78,9 +78,9 @@ def chunk(operator: Operator, dtype: str) -> int:
     return plan(small(operator, dtype=dtype), backward=True).C
 
 
-def lengths(operator: Operator) -> list[int]:
+def lengths(operator: Operator, direction: str) -> list[int]:
     """One token, where a chunk begins and ends, and a length without any relation to it."""
-    C = chunk(operator, "fp32")
+    C = plan(small(operator, direction=direction), backward=direction != "forward").C
     return [1, C - 1, C, C + 1, 37]
 
 
@@ -91,21 +91,19 @@ def agrees(problem: Problem, seed: int = 0) -> None:
 
 
 @interpreted
-@pytest.mark.parametrize(("n", "operator"), list(enumerate(SLICE)), ids=str)
-def test_every_operator_agrees(n, operator):
-    """The lengths take turns."""
-    agrees(small(operator, T=lengths(operator)[n % 5]))
+@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
+@pytest.mark.parametrize("operator", SLICE, ids=str)
+def test_every_operator_agrees_at_every_length(operator, direction):
+    """Forward alone nothing is kept, and the chunks are others."""
+    one, *border, last = lengths(operator, direction)
+    agrees(small(operator, T=one, B=4, direction=direction))
+    for T in border:
+        agrees(small(operator, T=T, H=1, direction=direction))
+    agrees(small(operator, T=last, direction=direction))
 
 
 @interpreted
-@pytest.mark.parametrize("n", range(5))
-@pytest.mark.parametrize("operator", THIN, ids=str)
-def test_every_length_agrees(n, operator):
-    """Forward alone, where nothing is kept and the chunks are those of the forward kernel."""
-    agrees(small(operator, T=lengths(operator)[n], direction="forward"))
-
-
-@interpreted
+@pytest.mark.oldest_triton
 @pytest.mark.parametrize("dtype", ["tf32", "bf16", "fp16"])
 @pytest.mark.parametrize("operator", THIN, ids=str)
 def test_low_precision_agrees(operator, dtype):
@@ -154,6 +152,7 @@ def test_every_way_of_the_states_agrees(rule, norm, state):
 
 
 @interpreted
+@pytest.mark.oldest_triton
 @pytest.mark.parametrize("rule", ["decay", "gated", "delta", "gated-delta"])
 def test_gates_may_be_exactly_0_and_1(rule):
     """Inside a chunk too: several of each, where a logarithm would be −∞ and a quotient 0 / 0."""

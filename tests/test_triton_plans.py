@@ -130,6 +130,7 @@ def agrees(plan: str, problem: Problem, tokens: int = 16) -> None:
 
 
 @interpreted
+@pytest.mark.oldest_triton
 @pytest.mark.parametrize(("plan", "operator"), CASES, ids=str)
 def test_every_plan_agrees(plan, operator):
     """Three segments, the last of them partial; also with value columns in more than one tile."""

@@ -8,6 +8,7 @@ from fwpbench.harness.agreement import check
 from fwpbench.harness.gate import judge
 from fwpbench.harness.golden import Truths
 from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.implementations._copies import taken
 from fwpbench.implementations._kernel_terms import tokens_between
 from fwpbench.implementations.triton_kernels import recurrent_plan as plans
 from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent, recurrent_plan
@@ -46,8 +47,8 @@ BACKWARD = [operators[n % len(operators)] for n, operators in enumerate(KINDS.va
 #: Of every way in which z follows or does not, one.
 KEPT = [o for o in THIN if o.rule in ("gla", "gated", "delta", "kda")]
 OVER_TIME = [o for o in THIN if o.rule in ("gla", "kda", "fwm")]
-CLIPPED = [Operator("fwm", phi, "none") for phi in MAPS]
 FWM = Operator("fwm", "tanh", "none")
+WITHOUT_CHUNKS = [o for o in DECODED if o.rule in plans.TOKEN_BY_TOKEN]
 #: From one kept state to the next, for the lengths here.
 C = tokens_between(37)
 
@@ -71,6 +72,7 @@ def test_decoding_agrees(operator):
 
 
 @interpreted
+@pytest.mark.oldest_triton
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 @pytest.mark.parametrize("operator", THIN, ids=str)
 def test_decoding_in_low_precision_agrees(operator, dtype):
@@ -102,6 +104,20 @@ def test_of_one_token_reading_after_all_is_written_is_the_same():
 
 
 @interpreted
+@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
+@pytest.mark.parametrize("operator", WITHOUT_CHUNKS, ids=str)
+def test_every_operator_agrees_at_every_length(operator, direction):
+    """One token, around that whose state is kept, and a length without any relation to it.
+
+    One token of one head is too little to judge by: rounding there is a single draw.
+    """
+    agrees(small(operator, T=1, B=4, direction=direction))
+    for T in (C - 1, C, C + 1, 37):
+        agrees(small(operator, T=T, H=1, direction=direction))
+
+
+@interpreted
+@pytest.mark.oldest_triton
 @pytest.mark.parametrize("state", ["none", "in", "out", "in+out"])
 @pytest.mark.parametrize("operator", OVER_TIME, ids=str)
 def test_going_over_time_agrees(operator, state):
@@ -146,6 +162,7 @@ def test_gradients_agree_over_kept_states(n, operator):
 
 
 @interpreted
+@pytest.mark.oldest_triton
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 @pytest.mark.parametrize("operator", [*KEPT, Operator("kda", "favor-16", "l2")], ids=str)
 def test_gradients_in_low_precision_agree(operator, dtype):
@@ -193,18 +210,6 @@ def test_a_decoded_token_has_gradients():
     problem = problem.replace(direction="forward+backward")
     agreement = check(decodes, problem, truths(problem, 0))
     assert agreement.status == "ok", agreement.reason
-
-
-@interpreted
-@pytest.mark.parametrize(
-    ("operator", "T"),
-    [*((o, 1) for o in CLIPPED), *((FWM, T) for T in (C - 1, C, C + 1))],
-    ids=str,
-)
-def test_gradients_of_fwm_agree(operator, T):
-    # One token of one head is too little to judge by: rounding there is a single draw.
-    heads = {"B": 4, "H": 2} if T == 1 else {"H": 1}
-    agrees(small(operator, T=T, direction="forward+backward", **heads))
 
 
 @interpreted
@@ -263,8 +268,10 @@ def test_inputs_may_lie_anywhere_in_memory():
         state = inputs.state._replace(S=inputs.state.S.mT.contiguous().mT)
         return run(problem, inputs._replace(**turn, gates=gates, state=state))
 
+    taken()
     agreement = check(turned, problem, truths(problem, 0))
     assert agreement.status == "ok", agreement.reason
+    assert taken().keys() == {"q", "k", "v", "alpha", "S"}
 
 
 NO_CHUNKS = {

@@ -73,6 +73,7 @@ def test_a_mask_and_writing_alone_agree(n, operator):
 
 
 @interpreted
+@pytest.mark.oldest_triton
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 @pytest.mark.parametrize("operator", OPERATORS[4:7], ids=str)
 def test_low_precision_agrees(operator, dtype):

@@ -163,6 +163,7 @@ def test_the_gate_with_its_laws(in_small_tiles, operator):
 
 
 @interpreted
+@pytest.mark.oldest_triton
 @pytest.mark.parametrize("rule", ["sum", "gated", "delta"])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_the_layouts_of_every_day_agree(rule, dtype):

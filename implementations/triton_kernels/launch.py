@@ -8,6 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from fwpbench.implementations.triton_kernels import INTERPRETED
+from fwpbench.implementations.triton_kernels.interpreted import quick_calls
+
 
 @runtime_checkable
 class Layout(Protocol):
@@ -32,7 +35,7 @@ def launch(
     None stands for what is not there.
     """
     constants = {name: value for name, value in vars(plan).items() if name in kernel.arg_names}
-    device: AbstractContextManager[Any] = nullcontext()
+    device: AbstractContextManager[Any] = quick_calls() if INTERPRETED else nullcontext()
     if v.is_cuda:
         device = torch.cuda.device(v.device)
     with device:
