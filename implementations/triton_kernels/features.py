@@ -44,8 +44,7 @@ def gradient(
     phi = mapped(x, rows, live, d, taken, projection, K, D, BK, BD, MAP)
     dphi = dP
     if SCALE != "none":
-        s = scale(tl.sum(summand(phi, SCALE), 1), SCALE)
-        dphi = through_scale(dP, phi, s, tl.sum(dP * phi, 1) * s, SCALE)
+        dphi = through_scale_of_all(dP, phi, SCALE)
     for first in range(0, BK, _step(MAP, BK)):
         n = first + tl.arange(0, _step(MAP, BK))
         dx_tile = through_map(dphi, phi, x, rows, live, d, n, projection, K, D, MAP, DOT)
@@ -149,6 +148,23 @@ def through_scale(dP, phi, s, along, SCALE: tl.constexpr):
     if SCALE == "l2":
         along = along * phi * s[:, None]
     return s[:, None] * (dP - along)
+
+
+@triton.jit
+def through_scale_of_all(dP, phi, SCALE: tl.constexpr):
+    """The same of rows that hold all features, where one more sum takes off what rounding left.
+
+    Where one feature has nearly all, dP − a P is all rounding; ΣP = 1 − εs (sum) and
+    ΣP² = 1 − εs² (l2) say what its sum along P is.
+    """
+    s = scale(tl.sum(summand(phi, SCALE), 1), SCALE)
+    along = tl.sum(dP * phi, 1) * s
+    dphi = through_scale(dP, phi, s, along, SCALE)
+    left = tl.sum(dphi * phi, 1) - along * EPSILON * (s if SCALE == "sum" else s * s)
+    left = (left * s)[:, None]
+    if SCALE == "l2":
+        left = left * phi * s[:, None]
+    return dphi - left
 
 
 @triton.jit

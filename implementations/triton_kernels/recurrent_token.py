@@ -20,13 +20,11 @@ from fwpbench.implementations.triton_kernels.features import (
     mapped,
     rectified,
     row_step,
-    scale,
     shift,
     store,
-    summand,
     temperature,
     through_map,
-    through_scale,
+    through_scale_of_all,
 )
 
 #: Of LayerNorm.
@@ -66,8 +64,7 @@ def token_gradient(
     phi = mapped(x, rows, live, d, taken, projection, K, D, BK, BD, MAP)
     dphi = dP
     if SCALE != "none":
-        s = scale(tl.sum(summand(phi, SCALE), 1), SCALE)
-        dphi = through_scale(dP, phi, s, tl.sum(dP * phi, 1) * s, SCALE)
+        dphi = through_scale_of_all(dP, phi, SCALE)
     if MAP == "dpfp":
         # Another thread reads what one writes, now and for the next token.
         tl.debug_barrier()

@@ -99,13 +99,16 @@ __device__ float features_gradient(const Number* x, const float* projection, Sha
     float along = 0.f, rest = 0.f;
     for (int d = lane; d < D; d += 32) along += float(dP[d]) * float(P[d]);
     along = sum_over_warp(along) * s;
-    if constexpr (SCALE == Scale::sum) {
-      // Where one feature has nearly all, dP − a would be all rounding: ΣP = 1 − εs gives the rest.
-      for (int d = lane; d < D; d += 32) rest += (dP[d] - along) * float(P[d]);
-      rest = (sum_over_warp(rest) - along * EPSILON) * s;
-    }
+    // Where one feature has nearly all, that is all rounding; ΣP = 1 − εs (sum) and ΣP² = 1 − εs²
+    // (l2) say what its sum along P is, and what is to be taken off.
+    constexpr bool L2 = SCALE == Scale::l2;
     for (int d = lane; d < D; d += 32)
-      dP[d] = s * (SCALE == Scale::l2 ? dP[d] - along * float(P[d]) * s : dP[d] - along - rest);
+      rest += (dP[d] - along * (L2 ? float(P[d]) * s : 1.f)) * float(P[d]);
+    rest = (sum_over_warp(rest) - along * EPSILON * (L2 ? s : 1.f)) * s;
+    for (int d = lane; d < D; d += 32) {
+      float P_d = L2 ? float(P[d]) * s : 1.f;
+      dP[d] = s * (dP[d] - along * P_d - rest * P_d);
+    }
     __syncwarp();
   }
   if constexpr (is_favor(MAP)) {
