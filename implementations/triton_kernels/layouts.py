@@ -45,7 +45,7 @@ DECAY: Layouts = {
     "fp16": {64: Blocks(16, 32, 8)},
 }
 DECAY_BACKWARD: Layouts = {
-    "fp32": {64: Blocks(16, 32, 8)},
+    "fp32": {32: Blocks(16, 32, 8), 64: Blocks(16, 32, 8)},
     "tf32": {32: Blocks(16, 16, 8), 64: Blocks(16, 32, 8)},
     "bf16": {64: Blocks(16, 64, 8), 128: Blocks(16, 32, 8)},
     "fp16": {64: Blocks(16, 32, 8)},
@@ -76,6 +76,7 @@ MMA_SYNC = {
     ("sum", 0, "bf16", 64): Blocks(32, 64, 8, 255),
     ("sum", 0, "bf16", 128): Blocks(32, 32, 8, 255),
     ("decay", 0, "bf16", 64): Blocks(32, 32, 8, 255),
+    ("decay", 1, "fp32", 32): Blocks(16, 32, 8, 255),
     ("decay", 1, "bf16", 64): Blocks(16, 16, 8, 255),
     ("decay", 1, "fp16", 64): Blocks(16, 16, 8, 255),
     ("decay", 1, "tf32", 32): Blocks(16, 16, 8, 255),
@@ -91,6 +92,7 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
     SM_90: {},
     100: {
         ("sum", 0, "fp32", 64): Blocks(16, 16, 8, 255),
+        ("sum", 0, "tf32", 64): Blocks(16, 16, 8, 255),
         ("delta", 0, "tf32", 64): Blocks(16, 32, 8, 255),
         ("sum", 1, "bf16", 64): Blocks(16, 32, 8),
         ("decay", 1, "fp16", 64): Blocks(16, 16, 8),
