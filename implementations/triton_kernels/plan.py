@@ -64,9 +64,9 @@ WIDE: WideBlocks = {
 #: Of these FAVOR, whose projection is summed up beside what else a tile needs.
 WIDE_FAVOR: WideBlocks = {
     "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
-    "tf32": ((64, 16, 32, 8), (64, 16, 32, 8)),
+    "tf32": ((64, 16, 32, 8), (32, 16, 32, 8)),
     "bf16": ((64, 16, 64, 8), (16, 16, 32, 8)),
-    "fp16": ((64, 16, 32, 8), (16, 16, 32, 8)),
+    "fp16": ((64, 16, 32, 8), (32, 16, 32, 8)),
 }
 #: Of all rules, for GPUs of other architectures, where larger ones spilled.
 WIDE_80: WideBlocks = {
@@ -201,7 +201,10 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         if keeps:
             C = wide_backward[1]
         # The gradient of x is gathered in registers, [C, BK]; narrower than BD, it spilled.
-        C, BK = min(C, 4096 // BK), max(BK, BD)
+        gathered = 4096
+        if p.phi not in MAPS and (decays or gated) and not corrects:
+            gathered = 2048  # larger ones spilled
+        C, BK = min(C, max(16, gathered // BK)), max(BK, BD)
         if corrects and divides:
             C = 16  # with 32, the running sum of keys spilled for some K and V
     else:
