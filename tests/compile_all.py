@@ -2,12 +2,14 @@
 
     make compile-all
     python -m tests.compile_all --arch 80 --where 'rule=delta dtype=bf16 K=64' --workers 2
+    python -m tests.compile_all --sample 5000 --seed 1
 
 Rule × φ × normalisation × K × dtype × direction; kernels that several problems share are compiled
 once. What came is kept, a line a kernel, under ~/.cache/fwpbench (XDG_CACHE_HOME) by the source
 that a kernel depends on, its constants, arguments and options, architecture and version of Triton:
-after Ctrl-C or a change the next call compiles what is not there. Ends with the kernels that take
-most registers and with every one that spills, and with 1 if one spills or does not compile.
+after Ctrl-C or a change the next call compiles what is not there. A larger sample of a seed begins
+with a smaller one. Ends with the kernels that take most registers and with every one that spills,
+and with 1 if one spills or does not compile.
 """
 
 from __future__ import annotations
@@ -86,6 +88,17 @@ def wanted(architectures: Iterable[int], where: Where) -> dict[str, tuple[int, s
             for n, (kernel, p) in enumerate(kernels(problem)):
                 found.setdefault(key(kernel, problem, p, arch), (arch, str(problem), n))
     return found
+
+
+def drawn(
+    every: dict[str, tuple[int, str, int]], size: int, seed: int
+) -> dict[str, tuple[int, str, int]]:
+    """So many of them, in an order of each one's own: layouts change which others there are."""
+
+    def order(item: tuple[str, tuple[int, str, int]]) -> bytes:
+        return hashlib.sha256(f"{seed} {item[1]}".encode()).digest()
+
+    return dict(sorted(every.items(), key=order)[:size])
 
 
 def compile_one(arch: int, text: str, n: int) -> dict[str, Any]:
@@ -170,11 +183,16 @@ def main() -> int:
     parser.add_argument("--arch", type=int, nargs="+", default=ARCHITECTURES, metavar="90")
     parser.add_argument("--where", default="", help="a filter of problems: 'rule=delta dtype=bf16'")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--sample", type=int, metavar="N", help="only so many, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     arguments = parser.parse_args()
     try:
         every = wanted(arguments.arch, Where(arguments.where))
     except UserError as error:
         parser.error(str(error))
+    if arguments.sample is not None:
+        print(f"{arguments.sample} of {len(every)} kernels, seed {arguments.seed}")
+        every = drawn(every, arguments.sample, arguments.seed)
     known = {name: result for name, result in kept().items() if name in every}
     left = {name: job for name, job in every.items() if name not in known}
     print(f"{len(every)} kernels, {len(known)} of them compiled before", flush=True)

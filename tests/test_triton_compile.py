@@ -11,103 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from fwpbench.implementations.triton_kernels.plan import RULES, is_wide
+from fwpbench.implementations.triton_kernels.plan import DOTS, is_wide
+from fwpbench.implementations.triton_kernels.recurrent_plan import is_recurrent
 from fwpbench.implementations.triton_kernels.refusal import cannot
+from fwpbench.implementations.triton_kernels.unordered_plan import is_unordered
 from fwpbench.operators.problem import Problem
+from tests.compiled_selection import selection
 
 ROOT = Path(__file__).parent.parent
-#: Every layout of layouts.BLOCKS and of a wide φ, every rule, map, scale and way to divide.
-#: Forward alone has other chunks than before a backward.
-BOTH = (
-    "rule=sum phi=elu+1 norm=attention K=64 V=64 dtype=bf16",
-    "rule=sum phi=dpfp-1 norm=sum K=32 V=64 dtype=bf16",
-    "rule=sum phi=dpfp-1 norm=sum+attention K=64 V=64 dtype=bf16",
-    "rule=sum phi=dpfp-3 norm=sum+attention K=16 V=16 dtype=bf16",
-    "rule=sum phi=relu norm=l2 K=256 V=16 dtype=bf16",
-    "rule=sum phi=elu+1 norm=attention K=64 V=64 dtype=fp32",
-    "rule=sum phi=dpfp-2 norm=sum K=16 V=64 dtype=fp32",
-    "rule=sum phi=elu+1 norm=sum+attention K=64 V=64 dtype=fp16",
-    "rule=sum phi=identity norm=l2 K=128 V=64 dtype=fp16",
-    "rule=sum phi=dpfp-3 norm=sum K=16 V=64 dtype=fp16",
-    "rule=sum phi=tanh norm=l2 K=64 V=64 dtype=fp32",
-    "rule=sum phi=favor-32 norm=sum+attention K=32 V=64 dtype=fp32",
-    "rule=sum phi=favor-16 norm=l2 K=256 V=64 dtype=bf16",
-    "rule=sum phi=favor-64 norm=sum K=16 V=16 dtype=bf16",
-    "rule=sum phi=favor-published-64 norm=attention K=64 V=64 dtype=fp16",
-    # φ in tiles
-    "rule=sum phi=dpfp-3 norm=sum+attention K=16 V=16 dtype=fp32",
-    "rule=sum phi=dpfp-3 norm=l2 K=128 V=128 dtype=fp32",
-    "rule=sum phi=favor-512 norm=sum K=64 V=64 dtype=fp32",
-    "rule=sum phi=elu+1 norm=sum+attention K=256 V=256 dtype=fp32",
-    "rule=sum phi=dpfp-3 norm=sum+attention K=32 V=32 dtype=bf16",
-    "rule=sum phi=dpfp-3 norm=sum K=64 V=64 dtype=bf16",
-    "rule=sum phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=bf16",
-    "rule=sum phi=dpfp-3 norm=none K=128 V=128 dtype=bf16",
-    "rule=sum phi=favor-512 norm=sum+attention K=64 V=64 dtype=bf16",
-    "rule=sum phi=dpfp-2 norm=l2 K=256 V=256 dtype=bf16",
-    "rule=sum phi=dpfp-3 norm=attention K=64 V=64 dtype=fp16",
-    "rule=sum phi=favor-512 norm=l2 K=128 V=128 dtype=fp16",
-    "rule=sum phi=identity norm=l2 K=256 V=64 dtype=fp16",
-    "rule=gated phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=bf16",
-    "rule=decay phi=favor-512 norm=attention K=64 V=128 dtype=bf16",
-    "rule=delta phi=dpfp-3 norm=sum K=64 V=64 dtype=bf16",
-    "rule=delta phi=dpfp-3 norm=sum+attention K=32 V=16 dtype=bf16",
-    "rule=gated-delta phi=favor-256 norm=l2 K=128 V=64 dtype=bf16",
-    "rule=gated-delta phi=tanh norm=l2 K=256 V=64 dtype=bf16",
-    "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=fp32",
-    "rule=gated-delta phi=favor-published-16 norm=sum K=32 V=64 dtype=fp32",
-    "rule=gated phi=dpfp-1 norm=attention K=64 V=64 dtype=fp32",
-    "rule=gated phi=favor-512 norm=sum+attention K=64 V=64 dtype=fp16",
-    "rule=gated-delta phi=identity norm=l2 K=128 V=64 dtype=fp16",
-    "rule=gated phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
-    "rule=gated phi=elu+1 norm=sum+attention K=128 V=64 dtype=bf16",
-    "rule=decay phi=dpfp-2 norm=attention K=32 V=64 dtype=bf16",
-    "rule=decay phi=relu norm=l2 K=64 V=64 dtype=fp32",
-    "rule=gated phi=dpfp-2 norm=sum+attention K=16 V=64 dtype=fp32",
-    "rule=decay phi=elu+1 norm=sum+attention K=64 V=64 dtype=fp16",
-    "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
-    "rule=gated-delta phi=dpfp-2 norm=sum K=16 V=64 dtype=bf16",
-    "rule=gated-delta phi=relu norm=l2 K=128 V=64 dtype=bf16",
-    "rule=delta phi=dpfp-1 norm=attention K=64 V=64 dtype=bf16",
-    "rule=delta phi=elu+1 norm=sum K=16 V=16 dtype=bf16",
-    "rule=gated-delta phi=dpfp-1 norm=sum K=8 V=128 dtype=bf16",
-    "rule=gated-delta phi=identity norm=l2 K=32 V=64 dtype=fp32",
-    "rule=gated-delta phi=dpfp-1 norm=sum K=8 V=64 dtype=fp32",
-    "rule=delta phi=dpfp-2 norm=sum+attention K=8 V=64 dtype=fp32",
-    "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=fp16",
-    "rule=gated-delta phi=dpfp-2 norm=sum K=16 V=64 dtype=fp16",
-    "rule=gated phi=favor-32 norm=sum+attention K=64 V=64 dtype=fp16",
-    "rule=decay phi=favor-16 norm=l2 K=32 V=64 dtype=fp32",
-    "rule=delta phi=favor-64 norm=sum+attention K=64 V=64 dtype=bf16",
-    "rule=delta phi=favor-8 norm=attention K=32 V=64 dtype=fp32",
-    "rule=gated-delta phi=favor-published-32 norm=sum K=64 V=64 dtype=fp16",
-    "rule=gated-delta phi=tanh norm=l2 K=128 V=64 dtype=bf16",
-    # float32 that is rounded to tf32
-    "rule=sum phi=elu+1 norm=attention K=64 V=64 dtype=tf32",
-    "rule=sum phi=favor-published-64 norm=attention K=64 V=64 dtype=tf32",
-    "rule=sum phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=tf32",
-    "rule=decay phi=dpfp-2 norm=attention K=128 V=64 dtype=tf32",
-    "rule=gated phi=favor-32 norm=sum+attention K=64 V=64 dtype=tf32",
-    "rule=gated phi=favor-512 norm=sum+attention K=64 V=64 dtype=tf32",
-    "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=tf32",
-    "rule=delta phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=tf32",
-    "rule=gated-delta phi=dpfp-2 norm=sum K=16 V=64 dtype=tf32",
-    "rule=gated-delta phi=favor-256 norm=l2 K=128 V=64 dtype=tf32",
-)
-FORWARD = (
-    "rule=gated phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
-    "rule=decay phi=elu+1 norm=sum+attention K=128 V=64 dtype=bf16",
-    "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
-    "rule=gated-delta phi=dpfp-2 norm=sum K=32 V=64 dtype=bf16",
-    "rule=delta phi=dpfp-3 norm=sum K=8 V=16 dtype=bf16",
-    "rule=delta phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=bf16",
-    "rule=gated-delta phi=favor-512 norm=sum K=64 V=64 dtype=bf16",
-)
-CASES = [
-    f"{case} B=2 T=1024 H=16 direction={direction} state=in+out"
-    for direction, cases in (("forward+backward", BOTH), ("forward", FORWARD))
-    for case in cases
-]
 #: The recurrent kernel: every rule, every width and shape of a state tile, every way z follows;
 #: then with gradients, up to the largest state.
 RECURRENT = [
@@ -170,8 +81,7 @@ UNORDERED = [
         "rule=sum phi=favor-64 norm=sum+attention K=32 V=16 dtype=fp32 causal=no",
     )
 ]
-#: For the other architectures one of each rule, in both directions where it has them, and what
-#: spilled there in layouts for sm_90.
+#: For the other architectures one of each rule, in both directions where it has them.
 ELSEWHERE = [
     f"{case} B=2 T=1024 H=16 direction={direction} state=in+out"
     for direction, cases in {
@@ -179,21 +89,9 @@ ELSEWHERE = [
             "rule=sum phi=elu+1 norm=attention K=64 V=64 dtype=bf16",
             "rule=decay phi=relu norm=l2 K=64 V=64 dtype=fp32",
             "rule=gated phi=elu+1 norm=sum+attention K=64 V=64 dtype=bf16",
-            "rule=delta phi=elu+1 norm=sum K=16 V=16 dtype=bf16",
+            "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=tf32",
             "rule=gated-delta phi=dpfp-1 norm=sum K=8 V=64 dtype=fp32",
             "rule=fwm phi=tanh norm=none K=16 V=16 dtype=bf16",
-            "rule=sum phi=elu+1 norm=attention K=64 V=64 dtype=tf32",
-            "rule=decay phi=relu norm=l2 K=64 V=64 dtype=tf32",
-            "rule=gated phi=elu+1 norm=sum+attention K=32 V=64 dtype=tf32",
-            "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=tf32",
-            "rule=gated-delta phi=identity norm=l2 K=64 V=64 dtype=tf32",
-            "rule=sum phi=favor-512 norm=sum+attention K=64 V=64 dtype=bf16",
-            "rule=gated phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=bf16",
-            "rule=decay phi=elu+1 norm=attention K=128 V=128 dtype=fp16",
-            "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=fp16",
-            "rule=delta phi=favor-64 norm=sum+attention K=64 V=64 dtype=bf16",
-            "rule=delta phi=favor-512 norm=sum+attention K=64 V=64 dtype=fp32",
-            "rule=gated-delta phi=relu norm=l2 K=128 V=64 dtype=bf16",
         ),
         "forward": (
             "rule=gla phi=dpfp-2 norm=sum+attention K=60 V=64 dtype=bf16",
@@ -202,6 +100,44 @@ ELSEWHERE = [
     }.items()
     for case in cases
 ]
+#: What had spilled on an architecture, once its layout was chosen by other kernels.
+HAD_SPILLED = {
+    arch: [f"{case} B=2 T=1024 H=16 direction=forward+backward state=in+out" for case in cases]
+    for arch, cases in {
+        80: (
+            "rule=sum phi=relu norm=sum+attention K=16 V=16 dtype=tf32",
+            "rule=decay phi=favor-512 norm=attention K=64 V=128 dtype=bf16",
+            "rule=gated phi=elu+1 norm=sum+attention K=32 V=64 dtype=fp32",
+            "rule=gated phi=favor-64 norm=sum+attention K=64 V=64 dtype=bf16",
+            "rule=gated phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=bf16",
+            "rule=delta phi=elu+1 norm=sum+attention K=64 V=64 dtype=fp16",
+            "rule=delta phi=favor-64 norm=sum+attention K=64 V=64 dtype=bf16",
+            "rule=gated-delta phi=relu norm=l2 K=128 V=64 dtype=bf16",
+        ),
+        90: (
+            "rule=sum phi=favor-64 norm=l2 K=128 V=128 dtype=fp32",
+            "rule=gated phi=favor-published-64 norm=sum+attention K=16 V=16 dtype=bf16",
+            "rule=delta phi=dpfp-3 norm=sum+attention K=64 V=64 dtype=fp16",
+        ),
+        100: (
+            "rule=sum phi=dpfp-2 norm=sum+attention K=16 V=16 dtype=tf32",
+            "rule=sum phi=favor-512 norm=sum+attention K=64 V=64 dtype=bf16",
+            "rule=decay phi=favor-64 norm=sum+attention K=128 V=128 dtype=tf32",
+            "rule=gated phi=favor-16 norm=sum+attention K=64 V=64 dtype=tf32",
+            "rule=gated phi=dpfp-3 norm=sum+attention K=128 V=128 dtype=fp16",
+            "rule=delta phi=favor-64 norm=sum+attention K=64 V=64 dtype=fp16",
+        ),
+        120: (
+            "rule=sum phi=favor-published-64 norm=sum K=128 V=128 dtype=tf32",
+            "rule=decay phi=elu+1 norm=attention K=128 V=128 dtype=fp16",
+            "rule=gated phi=favor-16 norm=sum+attention K=64 V=64 dtype=tf32",
+            "rule=gated phi=favor-64 norm=sum+attention K=64 V=64 dtype=fp32",
+            "rule=delta phi=favor-64 norm=sum+attention K=64 V=64 dtype=fp16",
+            "rule=delta phi=favor-64 norm=sum+attention K=64 V=64 dtype=bf16",
+            "rule=delta phi=favor-512 norm=sum+attention K=64 V=64 dtype=fp32",
+        ),
+    }.items()
+}
 with_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
 
@@ -219,6 +155,7 @@ def compiled(arch: int, cases: list[str], capsys: pytest.CaptureFixture[str]) ->
     )
     assert done.returncode == 0, done.stderr
     kernels = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {k["problem"] for k in kernels} == set(cases)
     with capsys.disabled():
         for k in kernels:
             print(
@@ -235,34 +172,45 @@ def spilled(kernels: list[dict]) -> list[dict]:
     return [k for k in kernels if k["stack"]]
 
 
-def without_products(kernels: list[dict], cases: list[str]) -> list[dict]:
+def without_products(kernels: list[dict]) -> list[dict]:
     """ieee products take no tensor cores, one token has no products; every other does."""
-    low = [k for k in kernels if k["problem"] in cases and "dtype=fp32" not in k["problem"]]
+    problems = [Problem.parse(k["problem"]) for k in kernels]
+    low = [
+        k
+        for k, p in zip(kernels, problems, strict=True)
+        if DOTS[p.dtype] != "ieee"
+        if not is_recurrent(p)
+    ]
     return [k for k in low if not k["wgmma"] + k["tcgen05"] + k["mma"]]
+
+
+def launches(problem: Problem) -> int:
+    """How many kernels it has."""
+    if is_unordered(problem):
+        return 6 if problem.reads else 3
+    if is_recurrent(problem):
+        return 1 + problem.backward
+    # What the delta rule finds has a kernel of its own where φ is wide.
+    found = "delta" in problem.rule and is_wide(problem)
+    return 3 + found if problem.backward else 1
 
 
 @with_triton
 def test_nothing_is_spilled_on_sm_90(capsys):
-    kernels = compiled(90, CASES + RECURRENT + UNORDERED, capsys)
-    backward = [case for case in RECURRENT if Problem.parse(case).backward]
-    reading = [case for case in UNORDERED if Problem.parse(case).reads]
-    # What the delta rule finds has a kernel of its own where φ is wide.
-    found = [p for p in map(Problem.parse, CASES) if p.backward and "delta" in p.rule if is_wide(p)]
-    of_chunks = 3 * len(BOTH) + len(found) + len(FORWARD)
-    unordered = 3 * len(UNORDERED) + 3 * len(reading)
-    assert len(kernels) == of_chunks + len(RECURRENT) + len(backward) + unordered
+    given = [*RECURRENT, *UNORDERED, *HAD_SPILLED[90]]
+    cases = given + [str(problem) for problem in selection(list(map(Problem.parse, given)))]
+    kernels = compiled(90, cases, capsys)
+    assert len(kernels) == sum(launches(Problem.parse(case)) for case in cases)
     assert spilled(kernels) == []
-    assert without_products(kernels, CASES) == []
+    assert without_products(kernels) == []
 
 
 @with_triton
 @pytest.mark.parametrize("arch", [80, 100, 120])
 def test_nothing_is_spilled_on_other_architectures(arch, capsys):
-    kernels = compiled(arch, ELSEWHERE, capsys)
-    assert {k["problem"] for k in kernels} == set(ELSEWHERE)
+    kernels = compiled(arch, ELSEWHERE + HAD_SPILLED[arch], capsys)
     assert spilled(kernels) == []
-    chunked = [case for case in ELSEWHERE if Problem.parse(case).rule in RULES]
-    assert without_products(kernels, chunked) == []
+    assert without_products(kernels) == []
 
 
 @with_triton

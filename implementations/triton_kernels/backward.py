@@ -39,7 +39,7 @@ def fwp_sum_backward_q(
         S = tl.load(S_in + segment * D * V + d[:, None] * V + e[None, :], mask=in_S, other=0.0)
         if DIVIDES:
             z = tl.load(z_in + segment * D + d, mask=d < D, other=0.0)
-    for t in range(first, end, C):
+    for t in tl.range(first, end, C, disable_licm=True):
         live = t + c < T
         rows = (bh // H * T + t + c) * H + bh % H
         at_v = rows[:, None] * V + e[None, :]
@@ -82,7 +82,7 @@ def fwp_sum_backward_kv(
             # What comes in from outside is no tile's part, so the first takes it.
             dz = tl.load(dz_out + segment * D + d, mask=(d < D) & (tile == 0), other=0.0)
     chunks = (end - first + C - 1) // C
-    for n in range(0, chunks):
+    for n in tl.range(0, chunks, disable_licm=True):
         t = first + (chunks - 1 - n) * C
         live = t + c < T
         rows = (bh // H * T + t + c) * H + bh % H

@@ -209,9 +209,9 @@ def _projected(
     # tf32 holds x of 16 bits exactly, so that three of its products do.
     exact: tl.constexpr = "ieee" if x.dtype.element_ty == tl.float32 else "tf32x3"
     u = tl.zeros((rows.shape[0], d.shape[0]), tl.float32)
-    # In steps: all at once spilled. Two at least: of one, the compiler makes no loop, and spilled.
+    # In steps: all at once spilled.
     step: tl.constexpr = row_step(d.shape[0]) if rows.shape[0] == 1 else 16
-    for first in range(0, last(32 if K < 32 else K, rows), step):
+    for first in range(0, last(K, rows), step):
         n = first + tl.arange(0, step)
         omega = directions(projection, n, d, K, D)
         part = loaded(x, rows, live, n, K)
@@ -230,12 +230,9 @@ def row_step(BD):
 
 @triton.jit
 def last(size: tl.constexpr, rows):
-    """`size`; for one token so that the compiler does not know it: of few steps it made no loop and
-    loaded all of Ω first, which spilled."""
-    end = size
-    if rows.shape[0] == 1:
-        end = tl.where(tl.max(rows, 0) >= 0, size, 0)
-    return end
+    """`size`, so that the compiler does not know it: of few steps it made no loop and loaded what
+    all of them need first, a hundred registers of it, and spilled."""
+    return size + (tl.max(rows, 0).to(tl.int64) >> 40).to(tl.int32)  # there are no 2⁴⁰ rows
 
 
 @triton.jit

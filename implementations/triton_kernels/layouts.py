@@ -30,12 +30,17 @@ SUM: Layouts = {
     "fp32": {64: Blocks(16, 16, 8)},
     "tf32": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
     "bf16": {64: Blocks(64, 64, 8), 128: Blocks(32, 64, 8), 256: Blocks(16, 16, 8)},
-    "fp16": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
+    "fp16": {64: Blocks(16, 16, 8, 255), 128: Blocks(16, 16, 8)},
 }
 SUM_BACKWARD: Layouts = {
     "fp32": {64: Blocks(16, 16, 8)},
     "tf32": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
-    "bf16": {64: Blocks(32, 32, 8), 128: Blocks(16, 32, 8), 256: Blocks(16, 16, 8)},
+    "bf16": {
+        16: Blocks(32, 32, 4, 255),
+        64: Blocks(32, 32, 8),
+        128: Blocks(16, 32, 8),
+        256: Blocks(16, 16, 8),
+    },
     "fp16": {64: Blocks(16, 16, 8), 128: Blocks(16, 16, 8)},
 }
 DECAY: Layouts = {
@@ -45,7 +50,7 @@ DECAY: Layouts = {
     "fp16": {64: Blocks(16, 32, 8)},
 }
 DECAY_BACKWARD: Layouts = {
-    "fp32": {64: Blocks(16, 32, 8)},
+    "fp32": {32: Blocks(16, 32, 8), 64: Blocks(16, 32, 8)},
     "tf32": {32: Blocks(16, 16, 8), 64: Blocks(16, 32, 8)},
     "bf16": {64: Blocks(16, 64, 8), 128: Blocks(16, 32, 8)},
     "fp16": {64: Blocks(16, 32, 8)},
@@ -76,6 +81,7 @@ MMA_SYNC = {
     ("sum", 0, "bf16", 64): Blocks(32, 64, 8, 255),
     ("sum", 0, "bf16", 128): Blocks(32, 32, 8, 255),
     ("decay", 0, "bf16", 64): Blocks(32, 32, 8, 255),
+    ("decay", 1, "fp32", 32): Blocks(16, 32, 8, 255),
     ("decay", 1, "bf16", 64): Blocks(16, 16, 8, 255),
     ("decay", 1, "fp16", 64): Blocks(16, 16, 8, 255),
     ("decay", 1, "tf32", 32): Blocks(16, 16, 8, 255),
@@ -91,6 +97,7 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
     SM_90: {},
     100: {
         ("sum", 0, "fp32", 64): Blocks(16, 16, 8, 255),
+        ("sum", 0, "tf32", 64): Blocks(16, 16, 8, 255),
         ("delta", 0, "tf32", 64): Blocks(16, 32, 8, 255),
         ("sum", 1, "bf16", 64): Blocks(16, 32, 8),
         ("decay", 1, "fp16", 64): Blocks(16, 16, 8),
@@ -101,7 +108,6 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
         ("sum", 0, "bf16", 64): Blocks(32, 32, 8, 255),
         ("decay", 0, "fp32", 64): Blocks(16, 16, 8, 255),
         ("sum", 0, "fp32", 64): Blocks(16, 16, 8, 255),
-        ("sum", 0, "fp16", 64): Blocks(16, 16, 8, 255),
         ("delta", 0, "fp32", 32): Blocks(16, 16, 8, 255),
     },
 }

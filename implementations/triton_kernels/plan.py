@@ -42,6 +42,9 @@ LARGEST_FAMILY_OF = {
     ("fp32", "gated-delta", "dpfp"): 16,
     ("fp16", "gated-delta", "favor"): 32,
 }
+#: Of FAVOR where a rule decays or corrects, and K or V is narrower than this, no wider φ than this:
+#: narrow backward kernels of twice its features spilled 56 to 856 bytes there, and none otherwise.
+NARROW_FAVOR = 64
 #: For a φ wider than that, by dtype, forward and backward: features a tile, tokens a chunk, value
 #: columns a block at most, warps.
 WideBlocks = dict[str, tuple[tuple[int, int, int, int], tuple[int, int, int, int]]]
@@ -56,14 +59,14 @@ WIDE: WideBlocks = {
     "fp32": ((32, 16, 16, 8), (32, 16, 16, 8)),
     "tf32": ((64, 16, 32, 8), (32, 16, 32, 8)),
     "bf16": ((64, 32, 64, 8), (64, 32, 32, 8)),
-    "fp16": ((64, 16, 32, 8), (64, 16, 32, 8)),
+    "fp16": ((64, 16, 32, 8), (32, 16, 32, 8)),
 }
 #: Of these FAVOR, whose projection is summed up beside what else a tile needs.
 WIDE_FAVOR: WideBlocks = {
     "fp32": ((32, 16, 16, 8), (16, 16, 16, 8)),
-    "tf32": ((64, 16, 32, 8), (64, 16, 32, 8)),
+    "tf32": ((64, 16, 32, 8), (32, 16, 32, 8)),
     "bf16": ((64, 16, 64, 8), (16, 16, 32, 8)),
-    "fp16": ((64, 16, 32, 8), (16, 16, 32, 8)),
+    "fp16": ((64, 16, 32, 8), (32, 16, 32, 8)),
 }
 #: Of all rules, for GPUs of other architectures, where larger ones spilled.
 WIDE_80: WideBlocks = {
@@ -98,6 +101,8 @@ def largest_narrow(problem: Problem) -> int:
     if p.phi in MAPS:
         return widest
     family = kind(p.phi).removesuffix("-published")
+    if family == "favor" and p.rule != "sum" and min(p.K, p.V) < NARROW_FAVOR:
+        widest = min(widest, NARROW_FAVOR)
     return min(widest, LARGEST_FAMILY_OF.get((p.dtype, p.rule, family), LARGEST_FAMILY))
 
 
@@ -115,11 +120,6 @@ def wide_blocks(problem: Problem) -> WideBlocks:
     if problem.rule == "sum":
         return WIDE_SUM
     return WIDE_FAVOR if favor else WIDE
-
-
-def _better_unbound(problem: Problem) -> bool:
-    """Told to take 255 registers, the compiler spills there, where by itself it takes 208."""
-    return like(arch()) > SM_90 and problem.phi.startswith("favor") and problem.dtype == "fp32"
 
 
 @dataclass(frozen=True)
@@ -197,11 +197,14 @@ def plan(problem: Problem, *, backward: bool = False, keeps: bool = False) -> Pl
         largest_BD, C, most, warps = wide_backward if backward else wide_forward
         BD = min(BD, largest_BD)
         # Left to itself the compiler spilled some, for one more block at a time.
-        registers = 255 if p.D > BD and not _better_unbound(p) else None
+        registers = 255 if p.D > BD else None
         if keeps:
             C = wide_backward[1]
         # The gradient of x is gathered in registers, [C, BK]; narrower than BD, it spilled.
-        C, BK = min(C, 4096 // BK), max(BK, BD)
+        gathered = 4096
+        if p.phi not in MAPS and (decays or gated) and not corrects:
+            gathered = 2048  # larger ones spilled
+        C, BK = min(C, max(16, gathered // BK)), max(BK, BD)
         if corrects and divides:
             C = 16  # with 32, the running sum of keys spilled for some K and V
     else:
