@@ -1,12 +1,13 @@
 """CUDA kernels launched in a process that a sanitizer watches.
 
     python -m tests.sanitized_kernels agrees 'recurrent: rule=sum phi=… …' …
+    python -m tests.sanitized_kernels runs 'chunked: rule=gated phi=… …' …
     python -m tests.sanitized_kernels broken 'chunked: rule=delta phi=… …' …
 
-`agrees` takes cases through the gate, at every length; `broken` launches their kernels with one
-tensor a number too short, or null. For each that it tried it writes a line of JSON: how that ended
-and what was said on stderr. A child tries it, for a finding ends the process, and a process under a
-sanitizer is slow to start.
+`agrees` takes cases through the gate, at every length; `runs` asks the sanitizer alone, at the T
+given; `broken` launches kernels with one tensor a number too short, or null. For each that it tried
+it writes a line of JSON: how that ended and what was said on stderr. A child tries it, for what is
+found ends the process, and a process under a sanitizer is slow to start.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ def agrees(case: Case) -> None:
         assert agreement.status == "ok", f"{each}: {agreement.status}: {agreement.reason}"
         # The same for every T: it is compiled once.
         assert seen == launches(case)[: 1 + each.problem.backward], str(each)
+
+
+def runs(case: Case) -> None:
+    def watched(one: Launch) -> None:
+        stands_alone(one)
+        launch(*one)
+
+    with launched(watched):
+        case.run()
 
 
 def stands_alone(one: Launch) -> None:
@@ -110,7 +120,8 @@ def main(mode: str, *texts: str) -> None:
     before: set[tuple[str, str]] = set()
     for text in texts:
         case = Case.parse(text)
-        attempts = iter([({}, partial(agrees, case))]) if mode == "agrees" else broken(case, before)
+        way = {"agrees": agrees, "runs": runs}.get(mode)
+        attempts = iter([({}, partial(way, case))]) if way else broken(case, before)
         for line, what in attempts:
             print(json.dumps({"case": text, **line, **tried(what)}), flush=True)
 

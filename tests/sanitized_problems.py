@@ -3,7 +3,8 @@
 A kernel is compiled for its constants; B, T and H are told when it runs. So what a sanitizer has to
 compile follows from the words below, and lengths cost their time alone.
 
-    python -m tests.sanitized_problems items    # each word of a kernel once; or pairs, every two
+    python -m tests.sanitized_problems items    # each word of a kernel once
+    python -m tests.sanitized_problems pairs    # every two; the lengths take turns
 """
 
 from __future__ import annotations
@@ -264,11 +265,9 @@ def candidates(some: int = 6) -> Iterator[Case]:
                     yield case
 
 
-def covering(
-    cases: Iterable[Case], of: Callable[[Case], frozenset[Any]] | None = None
-) -> list[Case]:
+def covering(cases: Iterable[Case], of: Callable[[Case], frozenset[Any]]) -> list[Case]:
     """Few of them that have all that any has; sooner those whose value columns take few threads."""
-    by_case = {case: (of or items)(case) for case in cases}
+    by_case = {case: of(case) for case in cases}
     left, found = set().union(*by_case.values()), []
     while left:
         found.append(
@@ -295,5 +294,6 @@ def pairs(case: Case) -> frozenset[Any]:
 
 
 if __name__ == "__main__":
-    for case in covering(candidates(), {"items": items, "pairs": pairs}[sys.argv[1]]):
-        print(case)
+    of = {"items": items, "pairs": pairs}[sys.argv[1]]
+    for n, case in enumerate(covering(candidates(), of)):
+        print(case if of is items else case.at(case.lengths()[n % 5]))
