@@ -89,7 +89,7 @@ def test_kernels_stay_inside_their_memory_and_the_language(turn):
 
 @pytest.mark.skipif(
     os.environ.get("FWPBENCH_SANITIZE") != "pairs",
-    reason="FWPBENCH_SANITIZE=pairs is not set: it takes a quarter of an hour",
+    reason="FWPBENCH_SANITIZE=pairs is not set: ten minutes of one core",
 )
 @pytest.mark.parametrize("turn", range(PROCESSES))
 def test_every_two_words_of_a_kernel_stay_inside(turn):
