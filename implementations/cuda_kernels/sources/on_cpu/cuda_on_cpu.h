@@ -2,10 +2,11 @@
 //
 // For tests, not for speed. It knows what these kernels use, and is stricter than a GPU: lanes run in
 // shuffled order; a barrier that some threads never reach or that is not the same for all, an access
-// outside shared memory, a read of shared memory that nobody wrote, and two threads that touch one
-// number without a barrier between them, one of them writing, end the process with a sentence on
-// stderr. Shared memory is what the launch asks for, reached by shared_memory<T>(byte); whole warps
-// wait for each other. Global memory it does not watch: a sanitizer sees what is out of bounds there.
+// outside shared memory, a read of shared memory that nobody wrote, two threads that touch one number
+// without a barrier between them, one of them writing, and a null pointer that is followed end the
+// process with a sentence on stderr. Shared memory is what the launch asks for, reached by
+// shared_memory<T>(byte); whole warps wait for each other. Of global memory it watches no more: a
+// sanitizer sees what is out of bounds there.
 #pragma once
 #include <ucontext.h>
 
@@ -285,6 +286,24 @@ void call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<I.
   kernel(*static_cast<Arguments*>(arguments[I])...);
 }
 
+//! While a kernel runs, a fault so low is one of a null pointer and an offset: no heap lies there.
+struct Faults {
+  static constexpr uintptr_t LOW = 1 << 30;
+  static inline struct sigaction before;
+  static void met(int, siginfo_t* fault, void*) {
+    if (fault->si_code == SEGV_MAPERR && uintptr_t(fault->si_addr) < LOW)
+      die("an access through a null pointer");
+    sigaction(SIGSEGV, &before, nullptr);  // for whom it meets again when this returns
+  }
+  Faults() {
+    struct sigaction ours = {};
+    ours.sa_sigaction = met;
+    ours.sa_flags = SA_SIGINFO;
+    sigaction(SIGSEGV, &ours, &before);
+  }
+  ~Faults() { sigaction(SIGSEGV, &before, nullptr); }
+};
+
 template <class... Arguments>
 void launch(void (*kernel)(Arguments...), const unsigned* grid, int threads, size_t bytes,
             void** arguments) {
@@ -297,6 +316,7 @@ void launch(void (*kernel)(Arguments...), const unsigned* grid, int threads, siz
   auto run = [&] { call(kernel, arguments, std::index_sequence_for<Arguments...>{}); };
   body_argument = &run;
   body = [](void* argument) { (*static_cast<decltype(run)*>(argument))(); };
+  Faults faults;
   for (unsigned z = 0; z < grid[2]; z++)
     for (unsigned y = 0; y < grid[1]; y++)
       for (unsigned x = 0; x < grid[0]; x++) {
