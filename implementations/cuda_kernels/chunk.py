@@ -66,20 +66,21 @@ def constants(problem: Problem, plan: ChunkPlan, **more: Constant) -> Constants:
         "C": plan.C,
         "BV": plan.BV,
         "WARPS": plan.WARPS,
-        "PLANNED_FLOATS": plan.floats,
+        "HEADS": plan.HEADS,
+        "FLOATS": plan.floats,
         **more,
     }
 
 
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
     q, k, v, alpha, beta, projection, S, z, _ = given
-    plan, blocks = _planned(problem, "kept" in out), problem.B * problem.H
-    rows = v.new_empty(blocks * plan.tiles * rows_in_memory(plan), dtype=torch.float32)
+    plan, heads = _planned(problem, "kept" in out), problem.B * problem.H
+    rows = v.new_empty(heads * plan.tiles * rows_in_memory(plan), dtype=torch.float32)
     launch(
         "chunk_forward", problem.dtype, constants(problem, plan, KEEPS="kept" in out),
-        (blocks, plan.tiles), plan.threads, 4 * plan.floats, v,
+        plan.grid(heads), plan.block, plan.shared_bytes, v,
         q, k, v, alpha, beta, projection, S, z, rows,
-        *map(out.get, ("o", "kept", "kept_z", "S", "z")), problem.tokens, problem.H,
+        *map(out.get, ("o", "kept", "kept_z", "S", "z")), problem.tokens, problem.H, heads,
     )  # fmt: skip
 
 
@@ -92,18 +93,18 @@ def backward(
     dz_out: Tensor | None,
 ) -> dict[str, Tensor | None]:
     q, k, v, alpha, beta, projection, S, z, _ = given
-    plan, blocks = planned_backward.chunk_backward_plan(problem), problem.B * problem.H
+    plan, heads = planned_backward.chunk_backward_plan(problem), problem.B * problem.H
     numbers = planned_backward.rows_in_memory(plan)
-    rows = v.new_empty(blocks * plan.tiles * numbers, dtype=torch.float32)
+    rows = v.new_empty(heads * plan.tiles * numbers, dtype=torch.float32)
     dq, dk, dalpha, dbeta, dz = (parts(x, plan.tiles) for x in (q, k, alpha, beta, z))
     dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
     launch(
         "chunk_backward", problem.dtype,
         constants(problem, plan, GRADIENTS_IN_PARTS=plan.tiles > 1),
-        (blocks, plan.tiles), plan.threads, 4 * plan.floats, v,
+        plan.grid(heads), plan.block, plan.shared_bytes, v,
         q, k, v, alpha, beta, projection, *map(out.get, ("kept", "kept_z")),
         rows, do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz,
-        problem.tokens, problem.H, k.numel(), blocks * problem.tokens, blocks * problem.D,
+        problem.tokens, problem.H, heads, k.numel(), heads * problem.tokens, heads * problem.D,
     )  # fmt: skip
     return {
         "q": added(dq, q),

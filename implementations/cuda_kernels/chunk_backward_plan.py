@@ -8,6 +8,7 @@ from fwpbench.implementations.cuda_kernels.chunk_plan import (
     SHARED_BYTES,
     ChunkPlan,
     padded,
+    planned,
     sixteens,
 )
 from fwpbench.operators.problem import Problem
@@ -36,7 +37,7 @@ def chunk_backward_plan(problem: Problem) -> ChunkPlan:
             floats = _floats(p, C, BV, WARPS, WIDE)
             if 4 * floats <= SHARED_BYTES:
                 precision = PRECISIONS[p.dtype] if p.reads else "fp32"
-                return ChunkPlan(C, BV, WARPS, D, p.V, precision, floats, WIDE)
+                return planned(p, C, BV, WARPS, floats, WIDE, precision)
     raise ValueError(f"{p}: D = {p.D} is more than refusal.py lets pass")
 
 

@@ -69,6 +69,8 @@ def constants(problem: Problem, plan: RecurrentPlan, **more: Constant) -> Consta
         "COLUMNS": plan.COLUMNS,
         "GROUPS": plan.GROUPS,
         "WARPS": plan.WARPS,
+        "HEADS": plan.HEADS,
+        "FLOATS": plan.floats,
         "TOKENS": plan.TOKENS,
         **more,
     }
@@ -78,8 +80,8 @@ def _launch(
     kernel: str, problem: Problem, plan: RecurrentPlan, v: Tensor, *a: Any, **c: Any
 ) -> None:
     given = constants(problem, plan, **c)
-    grid = problem.B * problem.H, plan.tiles
-    launch(kernel, problem.dtype, given, grid, plan.threads, 4 * plan.floats, v, *a)
+    grid = plan.grid(problem.B * problem.H)
+    launch(kernel, problem.dtype, given, grid, plan.block, plan.shared_bytes, v, *a)
 
 
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
@@ -89,7 +91,7 @@ def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
         "recurrent_forward", problem, _planned(problem), v,
         q, k, v, alpha, beta, projection, mask, S, z,
         *map(out.get, ("o", "clips", "kept", "kept_z", "S", "z")),
-        T, problem.H, tokens_between(T),
+        T, problem.H, problem.B * problem.H, tokens_between(T),
     )  # fmt: skip
 
 
@@ -114,7 +116,7 @@ def backward(
         _launch(
             "recurrent_backward", problem, plan, v,
             q, k, v, alpha, beta, projection, mask, out.get("clips"), kept, kept_z, scratch,
-            do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz, T, H, C,
+            do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz, T, H, B * H, C,
             part, 0 if alpha is None else alpha.numel(), B * T * H, part_z,
             GRADIENTS_IN_PARTS=in_parts,
         )  # fmt: skip
@@ -122,7 +124,7 @@ def backward(
         _launch(
             "unordered_backward", problem, plan, v,
             q, k, v, projection, mask, kept, kept_z, do, dS_out, dz_out, dq, dk, dv, dS, dz,
-            T, H, part, part_z, GRADIENTS_IN_PARTS=in_parts,
+            T, H, B * H, part, part_z, GRADIENTS_IN_PARTS=in_parts,
         )  # fmt: skip
     return {
         "q": added(dq, q),
