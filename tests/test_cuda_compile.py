@@ -44,7 +44,7 @@ PROBLEMS = (
 )
 DECODED = (
     "rule=delta phi=elu+1 norm=sum K=16 V=16 dtype=bf16",
-    "rule=kda phi=identity norm=l2 K=64 V=64 dtype=bf16",
+    "rule=kda phi=identity norm=l2 K=32 V=64 dtype=bf16",
     "rule=sum phi=elu+1 norm=attention K=128 V=128 dtype=bf16",
     "rule=delta phi=dpfp-3 norm=sum K=64 V=64 dtype=bf16",
     "rule=fwm phi=tanh norm=none K=128 V=128 dtype=bf16",

@@ -36,7 +36,9 @@ constexpr int AT_FAR = AT_READ + (READS && (DECAYS || DIVIDES)) * C * LV;
 constexpr int AT_SCORES = AT_FAR + CORRECTS * C * LV;
 constexpr int AT_E = AT_SCORES + READS * C * LC;
 constexpr int AT_NEAR = AT_E + READS * C * LC;
-constexpr int AT_DL = AT_NEAR + CORRECTS * C * LC;
+// PPᵀ makes way for L where nothing else asks for it, and the head is small: then one more of them fits.
+constexpr bool MAKES_WAY = PADDED_D <= 32 && !DECAYS && !DIVIDES;
+constexpr int AT_DL = AT_NEAR + (CORRECTS && !MAKES_WAY) * C * LC;
 constexpr int AT_GAMMA = AT_DL + CORRECTS * C * LC;
 constexpr int AT_DGAMMA = AT_GAMMA + DECAYS * C * LC;
 constexpr int AT_TOKENS = AT_DGAMMA + DECAYS * C * LC;
