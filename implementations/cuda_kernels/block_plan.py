@@ -26,6 +26,7 @@ def heads_of_a_block(WARPS: int, floats: int) -> int:
 class BlockPlan:
     """BV value columns of HEADS heads, each with WARPS warps; sources/heads.cuh says more."""
 
+    PADDED_D: int
     V: int
     BV: int
     WARPS: int

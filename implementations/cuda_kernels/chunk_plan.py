@@ -29,7 +29,6 @@ class ChunkPlan(BlockPlan):
     """C tokens a chunk; sources/chunk_forward.cu says more."""
 
     C: int
-    PADDED_D: int
     PRECISION: str
     #: Whether rows of features lie in global memory.
     WIDE: bool
@@ -55,8 +54,9 @@ def planned(
     p: Problem, C: int, BV: int, WARPS: int, floats: int, WIDE: bool, precision: str
 ) -> ChunkPlan:
     return ChunkPlan(
-        V=p.V, BV=BV, WARPS=WARPS, HEADS=heads_of_a_block(WARPS, floats), floats=floats,
-        C=C, PADDED_D=sixteens(p.D), PRECISION=precision, WIDE=WIDE,
+        PADDED_D=sixteens(p.D), V=p.V, BV=BV, WARPS=WARPS,
+        HEADS=heads_of_a_block(WARPS, floats), floats=floats,
+        C=C, PRECISION=precision, WIDE=WIDE,
     )  # fmt: skip
 
 

@@ -26,7 +26,6 @@ class RecurrentPlan(BlockPlan):
     COLUMNS: int
     GROUPS: int
     TOKENS: int
-    PADDED_D: int
 
 
 def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan | None:
@@ -68,8 +67,9 @@ def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan
         return None
     of_a_head = floats(WARPS, TOKENS)
     return RecurrentPlan(
-        V=p.V, BV=WARPS * of_a_warp, WARPS=WARPS, HEADS=heads_of_a_block(WARPS, of_a_head),
-        floats=of_a_head, COLUMNS=COLUMNS, GROUPS=GROUPS, TOKENS=TOKENS, PADDED_D=PADDED_D,
+        PADDED_D=PADDED_D, V=p.V, BV=WARPS * of_a_warp, WARPS=WARPS,
+        HEADS=heads_of_a_block(WARPS, of_a_head), floats=of_a_head,
+        COLUMNS=COLUMNS, GROUPS=GROUPS, TOKENS=TOKENS,
     )  # fmt: skip
 
 
