@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fwpbench.implementations._copies import contiguous
+from fwpbench.implementations._kernel_terms import normalizer
 from fwpbench.implementations.base import Output
 from fwpbench.operators.inputs import Inputs
 from fwpbench.operators.problem import Problem
@@ -220,7 +221,30 @@ def parts(x: Tensor | None, number: int) -> Tensor | None:
     return x.new_empty(number, *x.shape, dtype=x.dtype if number == 1 else torch.float32)
 
 
+def results(problem: Problem, keeps: bool, *, chunks: int, clips: bool = False) -> Shapes:
+    """o, S and z; then, for the gradients, the state before every chunk and where fwm clipped."""
+    p, divides = problem, normalizer(problem) != "none"
+    found: Shapes = {}
+    if p.reads:
+        found["o"] = (p.B, p.tokens, p.H, p.V), p.torch_dtype
+    numbers: dict[str, tuple[bool, tuple[int, ...]]] = {
+        "S": (p.state_out, (p.B, p.H, p.D, p.V)),
+        "z": (p.state_out and divides, (p.B, p.H, p.D)),
+        "clips": (keeps and clips, (p.B, p.tokens, p.H)),
+        "kept": (keeps, (p.B, p.H, chunks, p.D, p.V)),
+        "kept_z": (keeps and divides, (p.B, p.H, chunks, p.D)),
+    }
+    return found | {name: (shape, torch.float32) for name, (is_, shape) in numbers.items() if is_}
+
+
 def added(parts: Tensor | None, like: Tensor | None) -> Tensor | None:
     if parts is None or like is None:
         return None
     return parts[0] if len(parts) == 1 else parts.sum(0).to(like.dtype)
+
+
+def gradients(
+    given: Given, *, v: Tensor, S: Tensor | None, **parts: Tensor | None
+) -> dict[str, Tensor | None]:
+    """Those of v and S, which are whole, and of what blocks give parts of."""
+    return {"v": v, "S": S} | {name: added(x, getattr(given, name)) for name, x in parts.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from math import prod
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -52,10 +53,10 @@ def launched(problem: Problem) -> list[Launched]:
 
     def launch(
         kernel: str, dtype: str, constants: sources.Constants,
-        grid: object, threads: int, size: int, *_: object,
+        grid: object, block: tuple[int, int], size: int, *_: object,
     ) -> None:  # fmt: skip
         text = sources.text(kernel, dtype, constants)
-        found.setdefault(Launched(kernel, text, threads, size))
+        found.setdefault(Launched(kernel, text, prod(block), size))
 
     given, named = given_by(problem), (str(problem), chosen_plan(problem, "cpu"))
     with ExitStack() as patches:

@@ -21,7 +21,8 @@ def main(path: str, kernel: str, *numbers: str) -> None:
     address = ctypes.c_void_p(ctypes.addressof(out))
     arguments = (ctypes.c_void_p * 1)(ctypes.addressof(address))
     grid = (ctypes.c_uint * 3)(blocks, 1, 1)
-    library[f"launch_cuda_fwp_{kernel}"](grid, threads, ctypes.c_size_t(size), arguments)
+    block = (ctypes.c_uint * 2)(threads, 1)
+    library[f"launch_cuda_fwp_{kernel}"](grid, block, ctypes.c_size_t(size), arguments)
     print(json.dumps(list(out)))
 
 

@@ -1,5 +1,6 @@
 // What sources/on_cpu/cuda_on_cpu.h has to catch, one kernel each, beside the same done right.
 #include "portable.cuh"
+#include "barrier.cuh"
 
 __device__ Shared<float> number(int i) { return shared_memory<float>(4 * i); }
 
@@ -60,7 +61,106 @@ extern "C" __global__ void cuda_fwp_barriers_are_met(float* out) {
 }
 EXPORT(cuda_fwp_barriers_are_met)
 
-//! Shared memory: 64 numbers
+//! Barriers by number: of 128 threads the two groups of 64, or what goes wrong there
+
+__device__ inline void sync_group(int line = __builtin_LINE()) {
+  if (threadIdx.x < 64)
+    named_barrier<1, 64>(line);
+  else
+    named_barrier<2, 64>(line);
+}
+
+extern "C" __global__ void cuda_fwp_a_group_waits_without_the_other(float* out) {
+  if (threadIdx.x >= 64) return;
+  for (int i = 0; i < 3; i++) sync_group();
+  out[threadIdx.x] = 1.f;
+}
+EXPORT(cuda_fwp_a_group_waits_without_the_other)
+
+extern "C" __global__ void cuda_fwp_a_thread_of_a_group_returns(float*) {
+  if (threadIdx.x == 69) return;
+  sync_group();
+}
+EXPORT(cuda_fwp_a_thread_of_a_group_returns)
+
+extern "C" __global__ void cuda_fwp_a_warp_of_a_group_returns(float*) {
+  if (threadIdx.x / 32 == 3) return;
+  sync_group();
+}
+EXPORT(cuda_fwp_a_warp_of_a_group_returns)
+
+extern "C" __global__ void cuda_fwp_two_barriers_for_a_group(float*) {
+  if (threadIdx.x / 32 == 3) {
+    sync_group();
+  } else {
+    sync_group();
+  }
+}
+EXPORT(cuda_fwp_two_barriers_for_a_group)
+
+extern "C" __global__ void cuda_fwp_half_a_warp_waits_for_its_group(float*) {
+  if (threadIdx.x % 32 < 16) sync_group();
+}
+EXPORT(cuda_fwp_half_a_warp_waits_for_its_group)
+
+extern "C" __global__ void cuda_fwp_a_group_against_the_block(float*) {
+  if (threadIdx.x % 64 < 32)
+    __syncthreads();
+  else
+    sync_group();
+}
+EXPORT(cuda_fwp_a_group_against_the_block)
+
+extern "C" __global__ void cuda_fwp_both_groups_by_one_number(float*) {
+  named_barrier<1, 64>(0);
+}
+EXPORT(cuda_fwp_both_groups_by_one_number)
+
+//! The other group has met there before.
+extern "C" __global__ void cuda_fwp_the_number_of_the_other_group(float*) {
+  if (threadIdx.x < 64) named_barrier<1, 64>(0);
+  __syncthreads();
+  if (threadIdx.x >= 64) named_barrier<1, 64>(0);
+}
+EXPORT(cuda_fwp_the_number_of_the_other_group)
+
+extern "C" __global__ void cuda_fwp_a_number_and_then_another(float*) {
+  named_barrier<1, 128>(0);
+  named_barrier<2, 128>(0);
+}
+EXPORT(cuda_fwp_a_number_and_then_another)
+
+extern "C" __global__ void cuda_fwp_a_group_counts_one_warp(float*) {
+  if (threadIdx.x < 64) named_barrier<1, 32>(0);
+}
+EXPORT(cuda_fwp_a_group_counts_one_warp)
+
+extern "C" __global__ void cuda_fwp_a_group_counts_the_block(float*) {
+  if (threadIdx.x < 64) named_barrier<1, 128>(0);
+}
+EXPORT(cuda_fwp_a_group_counts_the_block)
+
+extern "C" __global__ void cuda_fwp_two_counts_for_a_group(float*) {
+  if (threadIdx.x < 32) named_barrier<1, 64>(0);
+  if (threadIdx.x / 32 == 1) named_barrier<1, 96>(0);
+}
+EXPORT(cuda_fwp_two_counts_for_a_group)
+
+extern "C" __global__ void cuda_fwp_half_a_warp_is_counted(float*) { named_barrier<1, 48>(0); }
+EXPORT(cuda_fwp_half_a_warp_is_counted)
+
+extern "C" __global__ void cuda_fwp_the_number_of_the_block(float*) { named_barrier<0, 128>(0); }
+EXPORT(cuda_fwp_the_number_of_the_block)
+
+extern "C" __global__ void cuda_fwp_a_number_of_no_barrier(float*) { named_barrier<16, 128>(0); }
+EXPORT(cuda_fwp_a_number_of_no_barrier)
+
+extern "C" __global__ void cuda_fwp_what_is_assumed_does_not_hold(float*) {
+  __builtin_assume(threadIdx.x < 63);
+}
+EXPORT(cuda_fwp_what_is_assumed_does_not_hold)
+
+//! Shared memory: a number a thread
 
 extern "C" __global__ void cuda_fwp_nobody_has_written(float* out) {
   if (threadIdx.x != 5) number(threadIdx.x)[0] = 1.f;
@@ -83,11 +183,12 @@ extern "C" __global__ void cuda_fwp_a_number_before(float*) {
 }
 EXPORT(cuda_fwp_a_number_before)
 
-enum class By { nothing, shuffle, warp, block };
+enum class By { nothing, shuffle, warp, group, block };
 
 __device__ inline void order(By by) {
   if (by == By::shuffle) __shfl_xor_sync(EVERY_LANE, 0.f, 1);
   if (by == By::warp) __syncwarp();
+  if (by == By::group) sync_group();
   if (by == By::block) __syncthreads();
 }
 
@@ -129,7 +230,7 @@ __device__ inline void write_twice(float* out, int distance, By by) {
   out[x] = number(0)[0];
 }
 
-#define RACES(what, within, across)                                                            \
+#define RACES(what, within, across, between)                                                            \
   extern "C" __global__ void cuda_fwp_##what##_within(float* out) { what(out, within, By::nothing); } \
   EXPORT(cuda_fwp_##what##_within)                                                                  \
   extern "C" __global__ void cuda_fwp_##what##_shuffled(float* out) {                               \
@@ -143,12 +244,18 @@ __device__ inline void write_twice(float* out, int distance, By by) {
     __syncthreads();                                                                           \
     what(out, across, By::block);                                                              \
   }                                                                                            \
-  EXPORT(cuda_fwp_##what##_in_order)
+  EXPORT(cuda_fwp_##what##_in_order)                                                               \
+  extern "C" __global__ void cuda_fwp_##what##_in_groups(float* out) { what(out, across, By::group); } \
+  EXPORT(cuda_fwp_##what##_in_groups)                                                               \
+  extern "C" __global__ void cuda_fwp_##what##_between_groups(float* out) {                         \
+    what(out, between, By::group);                                                             \
+  }                                                                                            \
+  EXPORT(cuda_fwp_##what##_between_groups)
 
-RACES(write_then_read, 1, 32)
-RACES(read_then_write, 1, 32)
-RACES(all_read_then_one_writes, 32, 64)
-RACES(write_twice, 1, 32)
+RACES(write_then_read, 1, 32, 64)
+RACES(read_then_write, 1, 32, 64)
+RACES(all_read_then_one_writes, 32, 64, 128)
+RACES(write_twice, 1, 32, 64)
 
 //! What is rounded, and in which order
 

@@ -16,7 +16,7 @@ def run(problem: Problem, inputs: Inputs) -> Output:
 
     out = inputs.v.new_empty(256)
     text = KERNELS.read_text(encoding="utf-8")
-    on_cpu.launch("read_then_write_within", text, (1, 1), 64, 256, [out.data_ptr()])
+    on_cpu.launch("read_then_write_within", text, (1, 1), (64, 1), 256, [out.data_ptr()])
     raise AssertionError("unreachable")
 
 

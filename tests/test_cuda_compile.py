@@ -6,6 +6,9 @@ from importlib.util import find_spec
 
 import pytest
 
+from fwpbench.implementations.cuda_kernels import block_plan, chunk
+from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
+from fwpbench.implementations.cuda_kernels.chunk_plan import RULES, chunk_plan
 from fwpbench.implementations.cuda_kernels.refusal import cannot
 from fwpbench.operators.problem import Problem
 
@@ -43,10 +46,13 @@ PROBLEMS = (
     "rule=fwm phi=dpfp-2 norm=none K=16 V=64 dtype=bf16",
 )
 DECODED = (
+    "rule=delta phi=elu+1 norm=sum K=16 V=16 dtype=bf16",
+    "rule=kda phi=identity norm=l2 K=32 V=64 dtype=bf16",
     "rule=sum phi=elu+1 norm=attention K=128 V=128 dtype=bf16",
     "rule=delta phi=dpfp-3 norm=sum K=64 V=64 dtype=bf16",
     "rule=fwm phi=tanh norm=none K=128 V=128 dtype=bf16",
 )
+ARCHS = ("sm_80", "sm_90a", "sm_100", "sm_120")
 #: On the other architectures, a problem a rule.
 BY_RULE = tuple({text.split()[0]: text for text in reversed(PROBLEMS)}.values())
 CASES = [("sm_90a", f"{text} {SIZES}") for text in PROBLEMS]
@@ -65,6 +71,31 @@ def test_nothing_is_spilled(arch, text):
         assert (each.spilled, each.stack) == (0, 0), each
         assert each.registers * each.threads <= REGISTERS, each
         assert each.shared <= SHARED_BYTES, each
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(("n", "rule"), list(enumerate(RULES)), ids=str)
+def test_several_heads_a_block_spill_nothing(monkeypatch, n, rule, backward):
+    """The architectures take turns; one warp a head, and two, which have barriers by number."""
+    from fwpbench.implementations.cuda_kernels import nvrtc, sources
+
+    monkeypatch.setattr(block_plan, "BYTES_OF_SEVERAL", 1 << 20)
+    norm = "none" if rule == "gated-delta" else "attention"
+    K, arch = (16, 32)[(n + backward) % 2], ARCHS[(n + 2 * backward) % 4]
+    text = f"rule={rule} phi=elu+1 norm={norm} K={K} V={K} dtype=bf16 {SIZES}"
+    problem = Problem.parse(text)
+    if backward:
+        name, plan = "chunk_backward", chunk_backward_plan(problem)
+        given = chunk.constants(problem, plan, GRADIENTS_IN_PARTS=False)
+    else:
+        name, plan = "chunk_forward", chunk_plan(problem)
+        given = chunk.constants(problem, plan, KEEPS=True)
+    assert plan.HEADS * plan.WARPS == 4
+    found = nvrtc.compiled(sources.text(name, problem.dtype, given), arch)
+    assert (found.spilled_bytes, found.stack_bytes) == (0, 0)
+    # Of a barrier whose number only registers say, it would be all 16.
+    expected = 0 if plan.WARPS == 1 else plan.HEADS + 1
+    assert f"used {expected} barriers" in found.log
 
 
 def test_an_architecture_that_nvrtc_does_not_know_is_unsupported():

@@ -12,7 +12,7 @@ from fwpbench.operators.errors import UserError
 
 
 def launch(like: torch.Tensor, *arguments: torch.Tensor | int | None) -> None:
-    launches.launch("recurrent_forward", "fp32", {"K": 4}, (1, 1), 32, 0, like, *arguments)
+    launches.launch("recurrent_forward", "fp32", {"K": 4}, (1, 1), (32, 1), 0, like, *arguments)
 
 
 def test_tensors_of_two_devices_are_refused():

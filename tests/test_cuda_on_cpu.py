@@ -20,6 +20,8 @@ pytestmark = pytest.mark.skipif(
 )
 HERE = Path(__file__).parent
 THREADS = 64
+#: Of two groups, which have barriers of their own by number.
+IN_GROUPS = 128
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +31,10 @@ def library() -> str:
     return str(on_cpu.library((HERE / "on_cpu_kernels.cu").read_text(encoding="utf-8")))
 
 
-def launched(library: str, kernel: str, *, blocks: int = 1, seed: int = 0, size: int = 4 * THREADS):
-    numbers = map(str, (THREADS, blocks, size, seed))
+def launched(
+    library: str, kernel: str, *, blocks: int = 1, seed: int = 0, threads: int = THREADS
+) -> subprocess.CompletedProcess[str]:
+    numbers = map(str, (threads, blocks, 4 * threads, seed))
     return subprocess.run(
         [sys.executable, str(HERE / "launch_on_cpu.py"), library, kernel, *numbers],
         capture_output=True,
@@ -51,6 +55,7 @@ CAUGHT = {
     "a_shuffle_against_a_barrier_of_the_warp": ("lanes of a warp shuffle, the others are at",),
     "a_barrier_of_the_warp_against_one_of_the_block": ("the others have gone on or returned",),
     "half_a_warp_is_named": ("whole warps only",),
+    "what_is_assumed_does_not_hold": ("may assume does not hold: threadIdx.x < 63",),
     "part_of_a_warp_shuffles": ("whole warps only",),
     "nobody_has_written": ("shared memory is read that nobody has written",),
     "what_the_last_block_wrote_is_gone": ("shared memory is read that nobody has written",),
@@ -67,13 +72,46 @@ CAUGHT = {
         }.items()
     },
 }
-PASSES = (
-    "barriers_are_met",
-    "write_then_read_in_order",
-    "read_then_write_in_order",
-    "all_read_then_one_writes_in_order",
-    "write_twice_in_order",
+#: Barriers by number, which some warps of a block have for themselves.
+NOT_ALL = ("a barrier by number is not reached by all it counts",)
+PART = ("some lanes of a warp wait at a barrier by number, the others do not",)
+MORE = ("more threads wait at a barrier than it counts",)
+OTHERS = ("a barrier is that of other warps",)
+CAUGHT_IN_GROUPS = {
+    "a_thread_of_a_group_returns": PART,
+    "a_warp_of_a_group_returns": NOT_ALL,
+    "two_barriers_for_a_group": ("threads wait at different barriers of one number",),
+    "half_a_warp_waits_for_its_group": PART,
+    "a_group_against_the_block": NOT_ALL,
+    "both_groups_by_one_number": MORE,
+    "the_number_of_the_other_group": OTHERS,
+    "a_number_and_then_another": ("a warp waits at a barrier of another number than before",),
+    "a_group_counts_one_warp": MORE,
+    "a_group_counts_the_block": NOT_ALL,
+    "two_counts_for_a_group": ("threads wait at a barrier for different counts",),
+    "half_a_warp_is_counted": ("a barrier counts whole warps",),
+    "the_number_of_the_block": ("barriers have the numbers 1 to 15",),
+    "a_number_of_no_barrier": ("barriers have the numbers 1 to 15",),
+    "write_then_read_between_groups": (*EITHER, "nobody has written"),
+    "read_then_write_between_groups": EITHER,
+    "all_read_then_one_writes_between_groups": EITHER,
+    "write_twice_between_groups": (RACE_TWICE,),
+}
+RACES = ("write_then_read", "read_then_write", "all_read_then_one_writes", "write_twice")
+PASSES = ("barriers_are_met", *(f"{what}_in_order" for what in RACES))
+PASSES_IN_GROUPS = (
+    "a_group_waits_without_the_other",
+    *(f"{what}_in_groups" for what in RACES),
+    *(f"{what}_in_order" for what in RACES),
 )
+
+
+def ends_with_a_sentence(kernel: str, sentences: tuple[str, ...], done) -> None:
+    assert done.returncode < 0, done.stdout
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("CUDA on CPU: ")
+    assert any(sentence in said for sentence in sentences), said
+    assert f"(cuda_fwp_{kernel}, block " in said
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -81,27 +119,37 @@ PASSES = (
 def test_what_is_wrong_ends_the_process_with_a_sentence(library, kernel, seed):
     blocks = 2 if kernel == "what_the_last_block_wrote_is_gone" else 1
     done = launched(library, kernel, blocks=blocks, seed=seed)
-    assert done.returncode < 0, done.stdout
-    (said,) = done.stderr.splitlines()
-    assert said.startswith("CUDA on CPU: ")
-    assert any(sentence in said for sentence in CAUGHT[kernel]), said
-    assert f"(cuda_fwp_{kernel}, block " in said
+    ends_with_a_sentence(kernel, CAUGHT[kernel], done)
 
 
-@pytest.mark.parametrize("kernel", PASSES)
-def test_the_same_done_right_passes_in_every_order(library, kernel):
-    done = [launched(library, kernel, seed=seed) for seed in range(3)]
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("kernel", CAUGHT_IN_GROUPS)
+def test_what_is_wrong_with_barriers_by_number_does_too(library, kernel, seed):
+    done = launched(library, kernel, seed=seed, threads=IN_GROUPS)
+    ends_with_a_sentence(kernel, CAUGHT_IN_GROUPS[kernel], done)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "threads"),
+    [
+        *((kernel, THREADS) for kernel in PASSES),
+        *((kernel, IN_GROUPS) for kernel in PASSES_IN_GROUPS),
+    ],
+)
+def test_the_same_done_right_passes_in_every_order(library, kernel, threads):
+    done = [launched(library, kernel, seed=seed, threads=threads) for seed in range(3)]
     assert [each.stderr for each in done] == [""] * 3
-    first, *others = [json.loads(each.stdout)[:THREADS] for each in done]
+    first, *others = [json.loads(each.stdout)[:threads] for each in done]
     assert others == [first, first]
     wanted = {
-        "barriers_are_met": [(n ^ 1) + 100.0 * (n // 32 * 32 + 3) for n in range(THREADS)],
-        "write_then_read_in_order": [float(n ^ 32) for n in range(THREADS)],
-        "read_then_write_in_order": [float(n ^ 32) for n in range(THREADS)],
-        "all_read_then_one_writes_in_order": [7.0] * THREADS,
-        "write_twice_in_order": [2.0] * THREADS,
+        "barriers_are_met": [(n ^ 1) + 100.0 * (n // 32 * 32 + 3) for n in range(threads)],
+        "a_group_waits_without_the_other": [float(n < 64) for n in range(threads)],
+        "write_then_read": [float(n ^ 32) for n in range(threads)],
+        "read_then_write": [float(n ^ 32) for n in range(threads)],
+        "all_read_then_one_writes": [7.0 * (n < 64) for n in range(threads)],
+        "write_twice": [2.0] * threads,
     }
-    assert first == wanted[kernel]
+    assert first == wanted[kernel.removesuffix("_in_order").removesuffix("_in_groups")]
 
 
 def test_threads_run_in_an_order_that_the_seed_shuffles(library):
@@ -160,8 +208,8 @@ def test_numbers_of_16_bits_are_rounded_as_torch_rounds(library):
     given = [t.data_ptr() for t in (x, half, bfloat, from_half, from_bfloat)] + [len(x)]
     numbers = [ctypes.c_int64(number) for number in given]
     arguments = (ctypes.c_void_p * len(numbers))(*map(ctypes.addressof, numbers))
-    grid = (ctypes.c_uint * 3)(1, 1, 1)
-    ctypes.CDLL(library).launch_cuda_fwp_sixteen_bits(grid, 32, ctypes.c_size_t(0), arguments)
+    grid, block = (ctypes.c_uint * 3)(1, 1, 1), (ctypes.c_uint * 2)(32, 1)
+    ctypes.CDLL(library).launch_cuda_fwp_sixteen_bits(grid, block, ctypes.c_size_t(0), arguments)
     for got, back in ((half, from_half), (bfloat, from_bfloat)):
         wanted = x.to(got.dtype)
         assert torch.equal(got.isnan(), wanted.isnan())

@@ -55,7 +55,7 @@ extern "C" __global__ void cuda_fwp_race() {
   C[0] += room[threadIdx.x ^ 1];
 }
 EXPORT(cuda_fwp_race)
-''', (1, 1), 32, 128, [])
+''', (1, 1), (32, 1), 128, [])
 """
 
 
@@ -64,7 +64,7 @@ def product(precision: str, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
     out, text = torch.empty(M, N), KERNEL.replace("PRECISION", precision)
     addresses = [x.data_ptr() for x in (a.contiguous(), b.contiguous(), c, out)]
-    on_cpu.launch("product", text, (1, 1), 64, BYTES, addresses)
+    on_cpu.launch("product", text, (1, 1), (64, 1), BYTES, addresses)
     return out
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from fwpbench.implementations.cuda_kernels.block_plan import BlockPlan
 from fwpbench.implementations.cuda_kernels.chunk_backward_plan import chunk_backward_plan
 from fwpbench.implementations.cuda_kernels.chunk_plan import RULES, ChunkPlan, chunk_plan
 from fwpbench.implementations.cuda_kernels.recurrent_plan import recurrent_plan
@@ -51,7 +52,7 @@ def described(problem: Problem, device: str) -> str:
     if chosen_plan(problem, device) == "chunked":
         plans = chunk_plans(problem)
         each = [
-            f"{way}BV={plan.BV} warps={plan.WARPS}{', φ in memory' if plan.WIDE else ''}"
+            f"{way}{_of_block(plan)}{', φ in memory' if plan.WIDE else ''}"
             for way, plan in zip(("", "backward "), plans, strict=False)
         ]
         return f"chunked: C={plans[0].C} {', '.join(each)}"
@@ -60,5 +61,10 @@ def described(problem: Problem, device: str) -> str:
         plan = recurrent_plan(problem, backward=backward)
         assert plan is not None
         direction = "backward " if backward else ""
-        words.append(f"{direction}BV={plan.columns} warps={plan.WARPS}")
+        words.append(f"{direction}{_of_block(plan)}")
     return f"recurrent: {', '.join(words)}"
+
+
+def _of_block(plan: BlockPlan) -> str:
+    heads = f" heads={plan.HEADS}" if plan.HEADS > 1 else ""
+    return f"BV={plan.BV} warps={plan.WARPS}{heads}"

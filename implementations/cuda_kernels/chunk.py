@@ -5,33 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
-from fwpbench.implementations._kernel_terms import LAWS, NORMS, kind, normalizer, query_map
+from fwpbench.implementations._kernel_operator import Given, Shapes, gradients, parts, results
 from fwpbench.implementations.cuda_kernels import chunk_backward_plan as planned_backward
 from fwpbench.implementations.cuda_kernels.chunk_plan import (
     ChunkPlan,
     chunk_plan,
     rows_in_memory,
 )
+from fwpbench.implementations.cuda_kernels.constants import constants as of_every_kernel
 from fwpbench.implementations.cuda_kernels.launch import launch
 from fwpbench.implementations.cuda_kernels.sources import Constant, Constants, Word
 from fwpbench.operators.problem import Problem
 
 
 def shapes(problem: Problem, keeps: bool) -> Shapes:
-    """o, S and z; then, for the gradients, the state before every chunk."""
-    p, divides = problem, normalizer(problem) != "none"
-    chunks = -(-p.tokens // _planned(p, keeps).C)
-    found: Shapes = {}
-    if p.reads:
-        found["o"] = (p.B, p.tokens, p.H, p.V), p.torch_dtype
-    numbers: dict[str, tuple[bool, tuple[int, ...]]] = {
-        "S": (p.state_out, (p.B, p.H, p.D, p.V)),
-        "z": (p.state_out and divides, (p.B, p.H, p.D)),
-        "kept": (keeps, (p.B, p.H, chunks, p.D, p.V)),
-        "kept_z": (keeps and divides, (p.B, p.H, chunks, p.D)),
-    }
-    return found | {name: (shape, torch.float32) for name, (is_, shape) in numbers.items() if is_}
+    return results(problem, keeps, chunks=-(-problem.tokens // _planned(problem, keeps).C))
 
 
 def _planned(problem: Problem, keeps: bool) -> ChunkPlan:
@@ -43,43 +31,22 @@ def _planned(problem: Problem, keeps: bool) -> ChunkPlan:
 
 
 def constants(problem: Problem, plan: ChunkPlan, **more: Constant) -> Constants:
-    p = problem
-    scale, _ = NORMS[p.norm]
-    law = LAWS[p.rule]
-    return {
-        "K": p.K,
-        "V": p.V,
-        "D": p.D,
-        "PADDED_D": plan.PADDED_D,
-        "KEY_MAP": Word("Map", kind(p.phi)),
-        "QUERY_MAP": Word("Map", query_map(p)),
-        "SCALE": Word("Scale", scale),
-        "DECAY": Word("Decay", law.DECAY),
-        "NORMALIZER": Word("Normalizer", normalizer(p)),
-        "WEIGHS": law.WEIGHS,
-        "CORRECTS": law.CORRECTS,
-        "READS": p.reads,
-        "STATE_IN": p.state_in,
-        "STATE_OUT": p.state_out,
-        "WIDE": plan.WIDE,
-        "PRECISION": Word("Precision", plan.PRECISION),
-        "C": plan.C,
-        "BV": plan.BV,
-        "WARPS": plan.WARPS,
-        "PLANNED_FLOATS": plan.floats,
-        **more,
-    }
+    return of_every_kernel(
+        problem, plan,
+        STATE_IN=problem.state_in, STATE_OUT=problem.state_out, WIDE=plan.WIDE, C=plan.C,
+        BV=plan.BV, PRECISION=Word("Precision", plan.PRECISION), **more,
+    )  # fmt: skip
 
 
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
     q, k, v, alpha, beta, projection, S, z, _ = given
-    plan, blocks = _planned(problem, "kept" in out), problem.B * problem.H
-    rows = v.new_empty(blocks * plan.tiles * rows_in_memory(plan), dtype=torch.float32)
+    plan, heads = _planned(problem, "kept" in out), problem.B * problem.H
+    rows = v.new_empty(heads * plan.tiles * rows_in_memory(plan), dtype=torch.float32)
     launch(
         "chunk_forward", problem.dtype, constants(problem, plan, KEEPS="kept" in out),
-        (blocks, plan.tiles), plan.threads, 4 * plan.floats, v,
+        plan.grid(heads), plan.block, plan.shared_bytes, v,
         q, k, v, alpha, beta, projection, S, z, rows,
-        *map(out.get, ("o", "kept", "kept_z", "S", "z")), problem.tokens, problem.H,
+        *map(out.get, ("o", "kept", "kept_z", "S", "z")), problem.tokens, problem.H, heads,
     )  # fmt: skip
 
 
@@ -92,25 +59,17 @@ def backward(
     dz_out: Tensor | None,
 ) -> dict[str, Tensor | None]:
     q, k, v, alpha, beta, projection, S, z, _ = given
-    plan, blocks = planned_backward.chunk_backward_plan(problem), problem.B * problem.H
+    plan, heads = planned_backward.chunk_backward_plan(problem), problem.B * problem.H
     numbers = planned_backward.rows_in_memory(plan)
-    rows = v.new_empty(blocks * plan.tiles * numbers, dtype=torch.float32)
+    rows = v.new_empty(heads * plan.tiles * numbers, dtype=torch.float32)
     dq, dk, dalpha, dbeta, dz = (parts(x, plan.tiles) for x in (q, k, alpha, beta, z))
     dv, dS = torch.empty_like(v), None if S is None else torch.empty_like(S)
     launch(
         "chunk_backward", problem.dtype,
         constants(problem, plan, GRADIENTS_IN_PARTS=plan.tiles > 1),
-        (blocks, plan.tiles), plan.threads, 4 * plan.floats, v,
+        plan.grid(heads), plan.block, plan.shared_bytes, v,
         q, k, v, alpha, beta, projection, *map(out.get, ("kept", "kept_z")),
         rows, do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz,
-        problem.tokens, problem.H, k.numel(), blocks * problem.tokens, blocks * problem.D,
+        problem.tokens, problem.H, heads, k.numel(), heads * problem.tokens, heads * problem.D,
     )  # fmt: skip
-    return {
-        "q": added(dq, q),
-        "k": added(dk, k),
-        "v": dv,
-        "alpha": added(dalpha, alpha),
-        "beta": added(dbeta, beta),
-        "S": dS,
-        "z": added(dz, z),
-    }
+    return gradients(given, v=dv, S=dS, q=dq, k=dk, alpha=dalpha, beta=dbeta, z=dz)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fwpbench.implementations._kernel_terms import LAWS, normalizer
+from fwpbench.implementations.cuda_kernels.block_plan import BlockPlan, heads_of_a_block
 from fwpbench.operators.problem import Problem
 
 RULES = ("sum", "decay", "gated", "delta", "gated-delta")
@@ -23,28 +24,14 @@ def sixteens(size: int) -> int:
     return -(-size // 16) * 16
 
 
-@dataclass(frozen=True)
-class ChunkPlan:
-    """C tokens a chunk, BV value columns a block; sources/chunk_forward.cu says more."""
+@dataclass(frozen=True, kw_only=True)
+class ChunkPlan(BlockPlan):
+    """C tokens a chunk; sources/chunk_forward.cu says more."""
 
     C: int
-    BV: int
-    WARPS: int
-    PADDED_D: int
-    V: int
     PRECISION: str
-    #: Of shared memory.
-    floats: int
     #: Whether rows of features lie in global memory.
-    WIDE: bool = False
-
-    @property
-    def threads(self) -> int:
-        return 32 * self.WARPS
-
-    @property
-    def tiles(self) -> int:
-        return -(-self.V // self.BV)
+    WIDE: bool
 
 
 def chunk_plan(problem: Problem, C: int | None = None) -> ChunkPlan | None:
@@ -53,15 +40,24 @@ def chunk_plan(problem: Problem, C: int | None = None) -> ChunkPlan | None:
     for WIDE in (False, True):
         for tokens, BV in ((32, 64), (32, 32), (32, 16), (16, 64), (16, 32), (16, 16)):
             BV = min(BV, sixteens(p.V))
-            # Two tiles of 16 × 16 of S, or of what it gives, for every warp: small heads have a
-            # block of one, and a multiprocessor as many of these blocks at a time as fit.
+            # Two tiles of 16 × 16 of S, or of what it gives, for every warp: small heads have one.
             WARPS = _power_below(min(8, max(tokens, p.D) * BV // 512))
             floats = _floats(p, tokens, BV, WARPS, WIDE)
             if 4 * floats <= SHARED_BYTES and C in (None, tokens):
                 # What is only written is all float32, and expected to be as exact.
-                D, precision = sixteens(p.D), PRECISIONS[p.dtype] if p.reads else "fp32"
-                return ChunkPlan(tokens, BV, WARPS, D, p.V, precision, floats, WIDE)
+                precision = PRECISIONS[p.dtype] if p.reads else "fp32"
+                return planned(p, tokens, BV, WARPS, floats, WIDE, precision)
     return None
+
+
+def planned(
+    p: Problem, C: int, BV: int, WARPS: int, floats: int, WIDE: bool, precision: str
+) -> ChunkPlan:
+    return ChunkPlan(
+        PADDED_D=sixteens(p.D), V=p.V, BV=BV, WARPS=WARPS,
+        HEADS=heads_of_a_block(WARPS, floats), floats=floats,
+        C=C, PRECISION=precision, WIDE=WIDE,
+    )  # fmt: skip
 
 
 def rows_in_memory(plan: ChunkPlan) -> int:

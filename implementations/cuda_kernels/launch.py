@@ -21,7 +21,7 @@ def launch(
     dtype: str,
     constants: Constants,
     grid: tuple[int, int],
-    threads: int,
+    block: tuple[int, int],
     size: int,
     like: Tensor,
     *arguments: Tensor | int | None,
@@ -44,8 +44,8 @@ def launch(
     if like.is_cuda:
         from fwpbench.implementations.cuda_kernels import nvrtc
 
-        nvrtc.launch(kernel, text, grid, threads, size, numbers, like.device)
+        nvrtc.launch(kernel, text, grid, block, size, numbers, like.device)
     else:
         from fwpbench.implementations.cuda_kernels import on_cpu
 
-        on_cpu.launch(kernel, text, grid, threads, size, numbers)
+        on_cpu.launch(kernel, text, grid, block, size, numbers)

@@ -177,7 +177,7 @@ def launch(
     kernel: str,
     text: str,
     grid: tuple[int, int],
-    threads: int,
+    block: tuple[int, int],
     size: int,
     arguments: list[int],
     device: torch.device,
@@ -186,6 +186,6 @@ def launch(
     with torch.cuda.device(device):
         index = torch.cuda.current_device()
         core.Device(index).set_current()
-        config = core.LaunchConfig(grid=grid, block=threads, shmem_size=size)
+        config = core.LaunchConfig(grid=grid, block=block, shmem_size=size)
         stream = core.Stream.from_handle(torch.cuda.current_stream().cuda_stream)
         core.launch(stream, config, function(kernel, text, index, size), *arguments)

@@ -49,7 +49,7 @@ def library(text: str) -> Path:
 
 @lru_cache(maxsize=4096)
 def function(kernel: str, text: str) -> Any:
-    """`launch(grid, threads, bytes, arguments)` of the kernel in `text`."""
+    """`launch(grid, block, bytes, arguments)` of the kernel in `text`."""
     found = getattr(ctypes.CDLL(str(library(text))), f"launch_cuda_fwp_{kernel}")
     found.restype = None
     return found
@@ -100,10 +100,16 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def launch(
-    kernel: str, text: str, grid: tuple[int, int], threads: int, size: int, arguments: list[int]
+    kernel: str,
+    text: str,
+    grid: tuple[int, int],
+    block: tuple[int, int],
+    size: int,
+    arguments: list[int],
 ) -> None:
     numbers = [ctypes.c_int64(number) for number in arguments]
     pointers = (ctypes.c_void_p * len(numbers))(
         *[ctypes.cast(ctypes.byref(number), ctypes.c_void_p) for number in numbers]
     )
-    function(kernel, text)((ctypes.c_uint * 3)(*grid, 1), threads, ctypes.c_size_t(size), pointers)
+    of_grid, of_block = (ctypes.c_uint * 3)(*grid, 1), (ctypes.c_uint * 2)(*block)
+    function(kernel, text)(of_grid, of_block, ctypes.c_size_t(size), pointers)

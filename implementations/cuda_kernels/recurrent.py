@@ -7,39 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
-from fwpbench.implementations._kernel_terms import (
-    LAWS,
-    NORMS,
-    kind,
-    normalizer,
-    query_map,
-    tokens_between,
-)
+from fwpbench.implementations._kernel_operator import Given, Shapes, gradients, parts, results
+from fwpbench.implementations._kernel_terms import LAWS, tokens_between
+from fwpbench.implementations.cuda_kernels.constants import constants
 from fwpbench.implementations.cuda_kernels.launch import launch
 from fwpbench.implementations.cuda_kernels.recurrent_plan import RecurrentPlan, recurrent_plan
-from fwpbench.implementations.cuda_kernels.sources import Constant, Constants, Word
 from fwpbench.operators.problem import Problem
 
 
 def shapes(problem: Problem, keeps: bool) -> Shapes:
-    """o, S and z; then, for the gradients, a state every C tokens and where fwm clipped."""
-    p = problem
-    B, T, H, D, V = p.B, p.tokens, p.H, p.D, p.V
-    # What reads after all is written needs the state after the last write alone.
-    chunks = -(-T // tokens_between(T)) if p.causal else 1
-    normalized = normalizer(p) != "none"
-    found: Shapes = {}
-    if p.reads:
-        found["o"] = (B, T, H, V), p.torch_dtype
-    numbers: dict[str, tuple[bool, tuple[int, ...]]] = {
-        "S": (p.state_out, (B, H, D, V)),
-        "z": (p.state_out and normalized, (B, H, D)),
-        "clips": (keeps and LAWS[p.rule].CLIPS, (B, T, H)),
-        "kept": (keeps, (B, H, chunks, D, V)),
-        "kept_z": (keeps and normalized, (B, H, chunks, D)),
-    }
-    return found | {name: (shape, torch.float32) for name, (is_, shape) in numbers.items() if is_}
+    """A state every C tokens is kept; what reads after all is written needs the last alone."""
+    T = problem.tokens
+    chunks = -(-T // tokens_between(T)) if problem.causal else 1
+    return results(problem, keeps, chunks=chunks, clips=LAWS[problem.rule].CLIPS)
 
 
 def _planned(problem: Problem, *, backward: bool = False) -> RecurrentPlan:
@@ -48,38 +28,15 @@ def _planned(problem: Problem, *, backward: bool = False) -> RecurrentPlan:
     return plan
 
 
-def constants(problem: Problem, plan: RecurrentPlan, **more: Constant) -> Constants:
-    p = problem
-    scale, _ = NORMS[p.norm]
-    law = {name: value for name, value in vars(LAWS[p.rule]).items() if name != "DECAY"}
-    return {
-        "K": p.K,
-        "V": p.V,
-        "D": p.D,
-        "PADDED_D": plan.PADDED_D,
-        "KEY_MAP": Word("Map", kind(p.phi)),
-        "QUERY_MAP": Word("Map", query_map(p)),
-        "SCALE": Word("Scale", scale),
-        "DECAY": Word("Decay", LAWS[p.rule].DECAY),
-        "NORMALIZER": Word("Normalizer", normalizer(p)),
-        **law,
-        "MASKED": p.masked,
-        "READS": p.reads,
-        "CAUSAL": p.causal,
-        "COLUMNS": plan.COLUMNS,
-        "GROUPS": plan.GROUPS,
-        "WARPS": plan.WARPS,
-        "TOKENS": plan.TOKENS,
-        **more,
-    }
-
-
 def _launch(
     kernel: str, problem: Problem, plan: RecurrentPlan, v: Tensor, *a: Any, **c: Any
 ) -> None:
-    given = constants(problem, plan, **c)
-    grid = problem.B * problem.H, plan.tiles
-    launch(kernel, problem.dtype, given, grid, plan.threads, 4 * plan.floats, v, *a)
+    given = constants(
+        problem, plan, MASKED=problem.masked, CAUSAL=problem.causal,
+        COLUMNS=plan.COLUMNS, GROUPS=plan.GROUPS, TOKENS=plan.TOKENS, **c,
+    )  # fmt: skip
+    grid = plan.grid(problem.B * problem.H)
+    launch(kernel, problem.dtype, given, grid, plan.block, plan.shared_bytes, v, *a)
 
 
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
@@ -89,7 +46,7 @@ def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
         "recurrent_forward", problem, _planned(problem), v,
         q, k, v, alpha, beta, projection, mask, S, z,
         *map(out.get, ("o", "clips", "kept", "kept_z", "S", "z")),
-        T, problem.H, tokens_between(T),
+        T, problem.H, problem.B * problem.H, tokens_between(T),
     )  # fmt: skip
 
 
@@ -114,7 +71,7 @@ def backward(
         _launch(
             "recurrent_backward", problem, plan, v,
             q, k, v, alpha, beta, projection, mask, out.get("clips"), kept, kept_z, scratch,
-            do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz, T, H, C,
+            do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz, T, H, B * H, C,
             part, 0 if alpha is None else alpha.numel(), B * T * H, part_z,
             GRADIENTS_IN_PARTS=in_parts,
         )  # fmt: skip
@@ -122,14 +79,6 @@ def backward(
         _launch(
             "unordered_backward", problem, plan, v,
             q, k, v, projection, mask, kept, kept_z, do, dS_out, dz_out, dq, dk, dv, dS, dz,
-            T, H, part, part_z, GRADIENTS_IN_PARTS=in_parts,
+            T, H, B * H, part, part_z, GRADIENTS_IN_PARTS=in_parts,
         )  # fmt: skip
-    return {
-        "q": added(dq, q),
-        "k": added(dk, k),
-        "v": dv,
-        "alpha": added(dalpha, alpha),
-        "beta": added(dbeta, beta),
-        "S": dS,
-        "z": added(dz, z),
-    }
+    return gradients(given, v=dv, S=dS, q=dq, k=dk, alpha=dalpha, beta=dbeta, z=dz)

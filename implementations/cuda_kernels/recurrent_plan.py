@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fwpbench.implementations._kernel_terms import LAWS, normalizer
+from fwpbench.implementations.cuda_kernels.block_plan import BlockPlan, heads_of_a_block
 from fwpbench.operators.problem import Problem
 
 #: Numbers of a state in a thread's registers, of which it has 255 at most; backward there are two.
@@ -16,34 +17,15 @@ REGISTERS, MOST_REGISTERS = 64 * 1024, 255
 LARGEST_D = 1024
 
 
-@dataclass(frozen=True)
-class RecurrentPlan:
-    """A thread has COLUMNS columns and every GROUPS-th row, a block WARPS; TOKENS are prepared at
-    once. sources/recurrent.cuh says more.
+@dataclass(frozen=True, kw_only=True)
+class RecurrentPlan(BlockPlan):
+    """A thread has COLUMNS columns and every GROUPS-th row; TOKENS are prepared at once.
+    sources/recurrent.cuh says more.
     """
 
-    D: int
-    V: int
     COLUMNS: int
     GROUPS: int
-    WARPS: int
     TOKENS: int
-    PADDED_D: int
-    #: Of shared memory.
-    floats: int
-
-    @property
-    def threads(self) -> int:
-        return 32 * self.WARPS
-
-    @property
-    def columns(self) -> int:
-        """Of a block."""
-        return self.WARPS * (32 // self.GROUPS) * self.COLUMNS
-
-    @property
-    def tiles(self) -> int:
-        return -(-self.V // self.columns)
 
 
 def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan | None:
@@ -83,7 +65,12 @@ def recurrent_plan(problem: Problem, *, backward: bool = False) -> RecurrentPlan
     needed = needed_registers(ROWS, COLUMNS, backward=backward, divides=divides)
     if needed > registers(WARPS):
         return None
-    return RecurrentPlan(p.D, p.V, COLUMNS, GROUPS, WARPS, TOKENS, PADDED_D, floats(WARPS, TOKENS))
+    of_a_head = floats(WARPS, TOKENS)
+    return RecurrentPlan(
+        PADDED_D=PADDED_D, V=p.V, BV=WARPS * of_a_warp, WARPS=WARPS,
+        HEADS=heads_of_a_block(WARPS, of_a_head), floats=of_a_head,
+        COLUMNS=COLUMNS, GROUPS=GROUPS, TOKENS=TOKENS,
+    )  # fmt: skip
 
 
 def registers(WARPS: int) -> int:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fwpbench.implementations._kernel_operator import Given, Shapes, added, parts
-from fwpbench.implementations._kernel_terms import tokens_between
+from fwpbench.implementations._kernel_operator import Given, Shapes, gradients, parts, results
+from fwpbench.implementations._kernel_terms import LAWS, tokens_between
 from fwpbench.implementations.triton_kernels.launch import launch
 from fwpbench.implementations.triton_kernels.recurrent_backward import fwp_recurrent_backward
 from fwpbench.implementations.triton_kernels.recurrent_forward import fwp_recurrent_forward
@@ -17,20 +17,10 @@ from fwpbench.operators.problem import Problem
 
 
 def shapes(problem: Problem, keeps: bool) -> Shapes:
-    """o, S and z; then, for the gradients, a state every C tokens and where fwm clipped."""
-    p, B, T, H = recurrent_plan(problem), problem.B, problem.tokens, problem.H
-    chunks, normalized = -(-T // tokens_between(T)), p.NORMALIZER != "none"
-    found: Shapes = {}
-    if p.READS:
-        found["o"] = (B, T, H, p.V), problem.torch_dtype
-    numbers: dict[str, tuple[bool, tuple[int, ...]]] = {
-        "S": (p.STATE_OUT, (B, H, p.D, p.V)),
-        "z": (p.STATE_OUT and normalized, (B, H, p.D)),
-        "clips": (keeps and p.CLIPS, (B, T, H)),
-        "kept": (keeps, (B, H, chunks, p.D, p.V)),
-        "kept_z": (keeps and normalized, (B, H, chunks, p.D)),
-    }
-    return found | {name: (shape, torch.float32) for name, (is_, shape) in numbers.items() if is_}
+    """A state every C tokens is kept."""
+    T = problem.tokens
+    chunks = -(-T // tokens_between(T))
+    return results(problem, keeps, chunks=chunks, clips=LAWS[problem.rule].CLIPS)
 
 
 def forward(problem: Problem, given: Given, out: dict[str, Tensor]) -> None:
@@ -68,12 +58,4 @@ def backward(
         scratch, scratch_z, room, do, dS_out, dz_out, dq, dk, dv, dalpha, dbeta, dS, dz, T, H, C,
         k.numel(), 0 if alpha is None else alpha.numel(), B * T * H, B * H * p.D,
     )  # fmt: skip
-    return {
-        "q": added(dq, q),
-        "k": added(dk, k),
-        "v": dv,
-        "alpha": added(dalpha, alpha),
-        "beta": added(dbeta, beta),
-        "S": dS,
-        "z": added(dz, z),
-    }
+    return gradients(given, v=dv, S=dS, q=dq, k=dk, alpha=dalpha, beta=dbeta, z=dz)

@@ -1,13 +1,13 @@
 // What the kernels of whole chunks do between the C tokens of one: how they decay, and what the delta
 // rule corrects.
 //
-// All functions are called by all threads of a block; barriers are the caller's, but for `solve`.
+// All functions are called by all threads of a head; barriers are the caller's, but for `solve`.
 // Rows of tokens beyond the last are zeros in K', Q' and β, and ones in what decays.
 #pragma once
 #include "features.cuh"
+#include "heads.cuh"
 #include "products.cuh"
 
-constexpr int THREADS = 32 * WARPS;
 constexpr bool DECAYS = DECAY == Decay::head || DECAY == Decay::beta;
 constexpr bool DIVIDES = NORMALIZER != Normalizer::none;
 //! r = 1 / (z·k + ε) of the delta rule, whose z does not decay.
@@ -86,7 +86,7 @@ __device__ void solve(const N& n, Matrix U) {
 #pragma unroll 1
   for (int step = 0; step < BLOCKS; step++) {
     int block = TRANSPOSED ? BLOCKS - 1 - step : step, first = 16 * block;
-    __syncthreads();
+    sync_head();
     if (step > 0) {
       each_tile<16, COLUMNS>([&](auto& tile) {
 #pragma unroll 1
@@ -98,7 +98,7 @@ __device__ void solve(const N& n, Matrix U) {
         }
         tile.each([&](int i, int j, float x) { U.at[(first + i) * U.ld + j] += -x; });
       });
-      __syncthreads();
+      sync_head();
     }
     for (int e = threadIdx.x; e < COLUMNS; e += THREADS) {
       float u[16];
@@ -116,5 +116,5 @@ __device__ void solve(const N& n, Matrix U) {
       for (int i = 0; i < 16; i++) U.at[(first + i) * U.ld + e] = u[i];
     }
   }
-  __syncthreads();
+  sync_head();
 }

@@ -14,13 +14,13 @@
 // enters: M[i, j] = E∘QPᵀ + dL∘r PPᵀ, M[i, in] = dN·QS + dy Q·z − b r dX·PS, M[out, j] = U·PdS +
 // 1 P·dz, M[out, in] = ⟨S, dS⟩ + z·dz. Then
 //     dα_t = Σ_{i ≥ t > j} Γ[i, t] Γ[t − 1, j] M[i, j]
-// divides by no gate, so gates may be 0. All is linear in the value columns: a block has BV of them and
-// gives their part of dq, dk, dα, dβ and dz, which are added up afterwards.
+// divides by no gate, so gates may be 0. All is linear in the value columns: a block has BV of each of its
+// heads and gives their part of dq, dk, dα, dβ and dz, which are added up afterwards.
 #include "chunk.cuh"
 
 constexpr int LD = padded(PADDED_D), LV = padded(BV), LC = padded(C);
 
-// Shared memory, in floats. Where φ is WIDE, rows of features, S and z stay in memory.
+// Shared memory of a head, in floats. Where φ is WIDE, rows of features, S and z stay in memory.
 constexpr int AT_DS = 0;
 constexpr int AT_S = AT_DS + PADDED_D * LV;
 constexpr int AT_P = AT_S + !WIDE * PADDED_D * LV;
@@ -36,27 +36,28 @@ constexpr int AT_FAR = AT_READ + (READS && (DECAYS || DIVIDES)) * C * LV;
 constexpr int AT_SCORES = AT_FAR + CORRECTS * C * LV;
 constexpr int AT_E = AT_SCORES + READS * C * LC;
 constexpr int AT_NEAR = AT_E + READS * C * LC;
-constexpr int AT_DL = AT_NEAR + CORRECTS * C * LC;
+// PPᵀ makes way for L where nothing else asks for it, and the head is small: then one more of them fits.
+constexpr bool MAKES_WAY = PADDED_D <= 32 && !DECAYS && !DIVIDES;
+constexpr int AT_DL = AT_NEAR + (CORRECTS && !MAKES_WAY) * C * LC;
 constexpr int AT_GAMMA = AT_DL + CORRECTS * C * LC;
 constexpr int AT_DGAMMA = AT_GAMMA + DECAYS * C * LC;
 constexpr int AT_TOKENS = AT_DGAMMA + DECAYS * C * LC;
 constexpr int AT_ROWS = AT_TOKENS + 13 * C;
 constexpr int AT_ROOM = AT_ROWS + WARPS * K;
-constexpr int FLOATS = AT_ROOM + WARPS;
-
-__device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 * i); }
+static_assert(FLOATS == AT_ROOM + WARPS);
 
 // With 1 the compiler does not spill a few registers for one block more.
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(HEADS * THREADS, 1)
 cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
                         const float* beta, const float* projection, const float* kept,
                         const float* kept_z, float* rows, const Number* d_o, const float* dS_out,
                         const float* dz_out, Gradient* dq, Gradient* dk, Number* dv, float* dalpha,
-                        float* dbeta, float* dS_in, float* dz_in, Index T, Index H, Index part,
-                        Index part_gate, Index part_z) {
-  static_assert(FLOATS == PLANNED_FLOATS);
+                        float* dbeta, float* dS_in, float* dz_in, Index T, Index H, Index BH,
+                        Index part, Index part_gate, Index part_z) {
+  Index bh = this_head();
+  if (HEADS > 1 && bh >= BH) return;
   int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, first = blockIdx.y * BV;
-  Index bh = blockIdx.x, chunks = (T + C - 1) / C, tile = blockIdx.y;
+  Index chunks = (T + C - 1) / C, tile = blockIdx.y;
   dq += tile * part, dk += tile * part;
   dalpha += tile * part_gate, dbeta += tile * part_gate;
   auto features_at = [&](int at, int n) {
@@ -107,7 +108,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
     };
 
     // What the chunk brings.
-    __syncthreads();
+    sync_head();
     if constexpr (!WIDE)
       for (int n = thread; n < PADDED_D * BV; n += THREADS) {
         int d = n / BV, e = n % BV;
@@ -129,7 +130,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
     features_of<KEY_MAP>(chunk, k, projection, row_rooms, MatrixAt<decltype(P)>{P, LD});
     if constexpr (READS)
       features_of<QUERY_MAP>(chunk, q, projection, row_rooms, MatrixAt<decltype(Q)>{Q, LD});
-    __syncthreads();
+    sync_head();
 
     // What was found, read and will be written to.
     auto of = [](auto x, int ld) { return [=](int i, int j) { return float(x[i * ld + j]); }; };
@@ -170,7 +171,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
       sum = sum_over_warp(sum);
       if (lane == 0) room[warp] = sum;
     }
-    __syncthreads();
+    sync_head();
     auto decayed_scores = [&](int i, int j) {
       return i >= j ? gamma(i, j) * float(scores[i * LC + j]) : 0.f;
     };
@@ -187,7 +188,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
           seen[i] = sum;
         }
       }
-      __syncthreads();
+      sync_head();
     }
     // Of a token, its row of value columns: a warp each.
     if constexpr (READS && (DECAYS || DIVIDES))
@@ -213,13 +214,13 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
       }
       solve<BV>([&](int i, int j) { return float(dL[i * LC + j]) * b_of(j); }, Matrix{X, LV});
     } else {
-      __syncthreads();
+      sync_head();
     }
     if constexpr (READS && DIVIDES) {
       product<Precision::fp32, C, BV, C>(decayed_scores, U, [&](int i, int e, float sum) {
         read[i * LV + e] = (since(i) * float(read[i * LV + e]) + sum) / float(seen[i]);
       });
-      __syncthreads();
+      sync_head();
     }
     if constexpr (DECAYS || DIVIDES)
       for (int i = warp; i < C; i += WARPS) {
@@ -240,7 +241,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
           }
         }
       }
-    __syncthreads();
+    sync_head();
 
     // Back through what was read, and through the correction.
     if constexpr (READS) {
@@ -264,7 +265,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
         dL[i * LC + j] = i > j ? -b_of(i) * sum : 0.f;
       });
     } else {
-      __syncthreads();
+      sync_head();
     }
     if constexpr (WEIGHS)
       for (int i = warp; i < C; i += WARPS) {
@@ -284,7 +285,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
       if (first + e < V)
         store(dv + chunk.row(i) * V + first + e, b_of(i) * float(dU[i * LV + e]));
     }
-    __syncthreads();
+    sync_head();
     if constexpr (WEIGHS)
       for (int i = thread; i < C; i += THREADS) {
         if constexpr (CORRECTS) {
@@ -304,7 +305,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
         }
       }
     if constexpr (DECAYS) {
-      if constexpr (CORRECTS) __syncthreads();
+      if constexpr (CORRECTS) sync_head();
       for (int j = thread; j <= C; j += THREADS) {
         float sum = 0.f;
         if (j < C) {
@@ -327,7 +328,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
         }
       }
     }
-    __syncthreads();
+    sync_head();
     for (int i = thread; i < chunk.tokens; i += THREADS) {
       float da = 0.f;
       if constexpr (DECAYS)
@@ -351,7 +352,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
             [&](int i, int j) { return gamma(i, j) * float(E[i * LC + j]); }, of(P, LD));
         sum.each([&](int i, int d, float x) { G[i * LD + d] = x; });
       });
-      __syncthreads();
+      sync_head();
       for (int i = warp; i < chunk.tokens; i += WARPS) {
         // It leaves φ(q), of which q' is a multiple.
         auto x = Q + i * LD;
@@ -360,7 +361,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
         if constexpr (SCALE != Scale::none)
           for (int d = lane; d < D; d += 32) x[d] *= s;
       }
-      __syncthreads();
+      sync_head();
     }
     auto F = [&](int i, int e) {
       return -r_of(i) * since(i) * b_of(i) * float(dU[i * LV + e]);
@@ -389,7 +390,7 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
         G[i * LD + d] = x;
       });
     });
-    __syncthreads();
+    sync_head();
     float across = since(C - 1);
     each_tile<PADDED_D, BV>([&](auto& sum) {
       if constexpr (READS)
@@ -410,12 +411,12 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
         }
         dz[d] = sum;
       }
-    __syncthreads();
+    sync_head();
     for (int i = warp; i < chunk.tokens; i += WARPS)
       features_gradient<KEY_MAP>(k + chunk.row(i) * K, projection, row_room, P + i * LD, G + i * LD,
                                  dk + chunk.row(i) * K);
   }
-  __syncthreads();
+  sync_head();
   if constexpr (STATE_IN) {
     for (int n = thread; n < D * BV; n += THREADS) {
       int d = n / BV, e = n % BV;

@@ -1,5 +1,5 @@
-// Chunk by chunk: a block has BV value columns of one head, its state S [D, BV] in shared memory. Where
-// φ is WIDE, its Q' and K' of a chunk lie in a room in global memory, which the caches hold.
+// Chunk by chunk: BV value columns of a head, its state S [D, BV] in shared memory. Where φ is WIDE,
+// its Q' and K' of a chunk lie in a room in global memory, which the caches hold.
 //
 // Q' = norm(φ(Q)), K' = norm(φ(K)); γ the decay since the chunk began, Γ that between two tokens:
 //     U = A diag(β) (V − diag(r∘γ) K'S)     A = (I + tril(diag(β∘r) (Γ∘K'K'ᵀ), −1))⁻¹
@@ -10,7 +10,7 @@
 // (fwpbench.operators.chunk_form: Yang et al. 2024b, section 3.)
 #include "chunk.cuh"
 
-// Shared memory of a block, in floats.
+// Shared memory of a head, in floats.
 constexpr int AT_S = 0;
 constexpr int AT_KEYS = AT_S + PADDED_D * padded(BV);
 constexpr int AT_QUERIES = AT_KEYS + !WIDE * C * padded(PADDED_D);
@@ -23,22 +23,21 @@ constexpr int AT_RETRIEVED = AT_BETA + WEIGHS * C;
 constexpr int AT_SEEN = AT_RETRIEVED + RETRIEVES * C;
 constexpr int AT_Z = AT_SEEN + DIVIDES * C;
 constexpr int AT_ROWS = AT_Z + DIVIDES * D;
-constexpr int FLOATS = AT_ROWS + WARPS * K;
-
-__device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 * i); }
+static_assert(FLOATS == AT_ROWS + WARPS * K);
 
 // With 1 the compiler does not spill a few registers for one block more.
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(HEADS * THREADS, 1)
 cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
                        const float* beta, const float* projection, const float* S_in, const float* z_in,
                        float* rows, Number* o, float* kept, float* kept_z, float* S_out, float* z_out,
-                       Index T, Index H) {
-  static_assert(FLOATS == PLANNED_FLOATS);
+                       Index T, Index H, Index BH) {
+  Index bh = this_head();
+  if (HEADS > 1 && bh >= BH) return;
   Matrix S{at_float(AT_S), padded(BV)}, U{at_float(AT_U), padded(BV)};
   auto features_at = [&](int at, int n) {
     constexpr int LD = padded(PADDED_D);
-    Index block = blockIdx.x * gridDim.y + blockIdx.y;
-    if constexpr (WIDE) return MatrixAt<float*>{rows + (block * 2 + n) * C * LD, LD};
+    if constexpr (WIDE)
+      return MatrixAt<float*>{rows + ((bh * gridDim.y + blockIdx.y) * 2 + n) * C * LD, LD};
     if constexpr (!WIDE) return Matrix{at_float(at), LD};
   };
   auto keys = features_at(AT_KEYS, 0), queries = features_at(AT_QUERIES, 1);
@@ -52,7 +51,7 @@ cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const 
   auto decayed = [&](int i, int j) -> float { return DECAYS ? gamma(i, j) : 1.f; };
   auto weight = [&](int i) -> float { return WEIGHS ? weights[i] : 1.f; };
 
-  Index bh = blockIdx.x, chunks = (T + C - 1) / C;
+  Index chunks = (T + C - 1) / C;
   int column = blockIdx.y * BV;
   for (int n = threadIdx.x; n < PADDED_D * BV; n += THREADS) {
     int d = n / BV, e = n % BV;
@@ -70,7 +69,7 @@ cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const 
 
   for (Index n = 0; n < chunks; n++) {
     Chunk chunk(bh, n, T, H);
-    __syncthreads();
+    sync_head();
     if constexpr (KEEPS) save(kept + (bh * chunks + n) * D * V, kept_z + (bh * chunks + n) * D);
     features_of<KEY_MAP>(chunk, k, projection, row_room, keys);
     if constexpr (READS) features_of<QUERY_MAP>(chunk, q, projection, row_room, queries);
@@ -80,7 +79,7 @@ cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const 
       for (int i = threadIdx.x; i < C; i += THREADS)
         weights[i] = chunk.live(i) ? beta[chunk.row(i)] : 0.f;
     if constexpr (DECAYS) between(chunk, alpha, beta, gamma);
-    __syncthreads();
+    sync_head();
 
     if constexpr (CORRECTS)
       // In float32 where r needs its sums.
@@ -94,13 +93,13 @@ cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const 
             scores.at[i * scores.ld + j] = i >= j ? decayed(i, j) * x : 0.f;
           });
     if constexpr (RETRIEVES) {
-      __syncthreads();
+      sync_head();
       for (int i = threadIdx.x; i < C; i += THREADS) {
         float sum = retrieved[i];
         for (int j = 0; j < i; j++) sum += gram(i, j);
         retrieved[i] = 1.f / (sum + EPSILON);
       }
-      __syncthreads();
+      sync_head();
     }
     auto r = [&](int i) -> float { return RETRIEVES ? retrieved[i] : 1.f; };
     auto value = [&](int i, int e) {
@@ -117,7 +116,7 @@ cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const 
     if constexpr (CORRECTS)
       solve<BV>([&](int i, int j) { return weight(i) * r(i) * gram(i, j); }, U);
     else
-      __syncthreads();
+      sync_head();
 
     if constexpr (READS) {
       if constexpr (DIVIDES) {
@@ -127,7 +126,7 @@ cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const 
             sum += scores(i, j) * (NORMALIZER == Normalizer::same_law ? weight(j) : 1.f);
           seen[i] = sum + EPSILON;
         }
-        __syncthreads();
+        sync_head();
       }
       each_tile<C, BV>([&](auto& tile) {
         tile.template add<PRECISION, PADDED_D>(queries, S);
@@ -138,7 +137,7 @@ cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const 
           if (chunk.live(i) && column + e < V) store(o + chunk.row(i) * V + column + e, x);
         });
       });
-      __syncthreads();
+      sync_head();
     }
     product<PRECISION, PADDED_D, BV, C>(
         [&](int d, int i) { return left(i) * keys(i, d); }, U, [&](int d, int e, float x) {
@@ -152,7 +151,7 @@ cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const 
         z[d] = sum;
       }
   }
-  __syncthreads();
+  sync_head();
   if constexpr (STATE_OUT) save(S_out + bh * D * V, z_out + bh * D);
 }
 EXPORT(cuda_fwp_chunk_forward)

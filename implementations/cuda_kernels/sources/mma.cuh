@@ -1,4 +1,4 @@
-// A warp's product of fragments on tensor cores: the only inline PTX, each with a twin that a CPU runs
+// A warp's product of fragments on tensor cores: inline PTX, with a twin that a CPU runs
 // (on_cpu/mma_on_cpu.h).
 //
 // With g = lane / 4 and t = lane % 4, a lane has of C [16, 8] the numbers (g, 2t), (g, 2t + 1),

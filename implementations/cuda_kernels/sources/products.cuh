@@ -1,4 +1,4 @@
-// Products of tiles by all warps of a block: operands rounded to a precision, added up in float32.
+// Products of tiles by all warps of a head: operands rounded to a precision, added up in float32.
 //
 // An operand is anything that gives its number (row, column): a Matrix in shared memory, its
 // transpose, or a lambda that masks or scales one as it is read. What becomes of the product is a
@@ -97,7 +97,7 @@ __device__ constexpr int parts_of_a_tile() {
   return 1;
 }
 
-//! use(tile) for the tiles of a product [M, N], shared out among the warps of the block.
+//! use(tile) for the tiles of a product [M, N], shared out among the warps of the head.
 template <int M, int N, class Use>
 __device__ void each_tile(const Use& use) {
   static_assert(M % 16 == 0 && N % 8 == 0);

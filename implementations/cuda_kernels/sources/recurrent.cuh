@@ -3,17 +3,17 @@
 //     S ← γS + k' uᵀ      u = v, βv or, corrected, β (v − r γSᵀk')
 //     z ← γz + βk', or z + k'
 //
-// A block has BV value columns of one head and all its D rows. A thread has COLUMNS columns beside
+// A head has BV value columns in a block, and all its D rows. A thread has COLUMNS columns beside
 // each other and every GROUPS-th row; a warp LANES such threads beside each other and GROUPS below.
 // So warps share no column, and only the clip and the layer normalisation of fwm make them wait for
 // each other inside a token.
 #pragma once
 #include "features.cuh"
+#include "heads.cuh"
 
 constexpr int LANES = 32 / GROUPS;
 constexpr int ROWS = PADDED_D / GROUPS;
 constexpr int BV = WARPS * LANES * COLUMNS;
-constexpr int THREADS = 32 * WARPS;
 
 struct Place {
   int warp, lane, group, column;  //!< the first of its columns in the head
@@ -29,12 +29,12 @@ struct Place {
 __device__ inline float sum_over_rows(float x) { return sum_over_lanes<LANES, 32>(x); }
 __device__ inline float sum_over_columns(float x) { return sum_over_lanes<1, LANES>(x); }
 
-//! Summed over the block; `room` has a number a warp. All threads call it.
-__device__ inline float sum_over_block(float x, Shared<float> room) {
+//! Summed over the warps of a head; `room` has a number for each. All its threads call it.
+__device__ inline float sum_over_head(float x, Shared<float> room) {
   x = sum_over_warp(x);
-  __syncthreads();
+  sync_head();
   if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = x;
-  __syncthreads();
+  sync_head();
   float sum = 0.f;
   for (int warp = 0; warp < WARPS; warp++) sum += room[warp];
   return sum;
@@ -146,32 +146,30 @@ __device__ inline void apply(State& state, const Token& token, const Write& writ
   }
 }
 
-//! (y − mean) / σ over the V columns of the block, and 1 / σ; 0 beyond them.
+//! (y − mean) / σ over the V columns of the head, and 1 / σ; 0 beyond them.
 __device__ inline float layer_normalized(float (&y)[COLUMNS], Place at, Shared<float> room) {
   float sum = 0.f, squares = 0.f;
 #pragma unroll
   for (int c = 0; c < COLUMNS; c++) sum += at.group == 0 && at.e(c) < V ? y[c] : 0.f;
-  float mean = sum_over_block(sum, room) / V;
+  float mean = sum_over_head(sum, room) / V;
 #pragma unroll
   for (int c = 0; c < COLUMNS; c++) {
     y[c] = at.e(c) < V ? y[c] - mean : 0.f;
     squares += at.group == 0 ? y[c] * y[c] : 0.f;
   }
-  float factor = 1.f / sqrtf(sum_over_block(squares, room) / V + VARIANCE_EPSILON);
+  float factor = 1.f / sqrtf(sum_over_head(squares, room) / V + VARIANCE_EPSILON);
 #pragma unroll
   for (int c = 0; c < COLUMNS; c++) y[c] *= factor;
   return factor;
 }
 
-// Shared memory of a block, in floats: k' and q' of TOKENS tokens, room for a token's x a warp, and a
+// Shared memory of a head, in floats: k' and q' of TOKENS tokens, room for a token's x a warp, and a
 // number a warp.
 constexpr int AT_KEYS = 0;
 constexpr int AT_QUERIES = AT_KEYS + TOKENS * PADDED_D;
 constexpr int AT_ROWS = AT_QUERIES + TOKENS * PADDED_D;
 constexpr int AT_ROOM = AT_ROWS + WARPS * K;
 constexpr int AFTER_ROOM = AT_ROOM + WARPS;
-
-__device__ inline Shared<float> at_float(int i) { return shared_memory<float>(4 * i); }
 
 //! A head's tokens: where they lie, and their features.
 struct Head {
@@ -184,10 +182,10 @@ struct Head {
   __device__ Index row(Index t) const { return token(t) * H + h; }
   __device__ bool counts(Index t) const { return !MASKED || mask[token(t)]; }
 
-  //! k' and q' of so many tokens, or one of the two, a warp each. All threads call it.
+  //! k' and q' of so many tokens, or one of the two, a warp each. All threads of it call this.
   __device__ void prepare(Index from, int tokens, bool keys, bool queries, Place at) const {
     Shared<float> x = at_float(AT_ROWS + at.warp * K);
-    __syncthreads();
+    sync_head();
     for (int job = (keys ? 0 : tokens) + at.warp; job < (queries ? 2 : 1) * tokens; job += WARPS) {
       int i = job % tokens;
       Index t = from + i;
@@ -200,6 +198,6 @@ struct Head {
         features<QUERY_MAP>(q + row(t) * K, projection, x, at_float(AT_QUERIES + i * PADDED_D));
       }
     }
-    __syncthreads();
+    sync_head();
   }
 };

@@ -15,17 +15,20 @@
 
 // Of z the first of the lanes beside each other has its rows, in shared memory: registers are dear.
 constexpr int AT_DZ = AT_DGATES + 2 * WARPS * TOKENS;
+static_assert(FLOATS == AT_DZ + (NORMALIZER != Normalizer::none) * WARPS * PADDED_D);
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(HEADS * THREADS, 1)
 cuda_fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, const float* alpha,
                             const float* beta, const float* projection, const unsigned char* mask,
                             const float* clips, const float* kept, const float* kept_z, float* scratch,
                             const Number* d_o, const float* dS_out, const float* dz_out, Gradient* dq,
                             Gradient* dk, Number* dv, float* dalpha, float* dbeta, float* dS_in,
-                            float* dz_in, Index T, Index H, Index C, Index part, Index part_alpha,
-                            Index part_gate, Index part_z) {
+                            float* dz_in, Index T, Index H, Index BH, Index C, Index part,
+                            Index part_alpha, Index part_gate, Index part_z) {
+  Index bh = this_head();
+  if (HEADS > 1 && bh >= BH) return;
   Place at;
-  Index bh = blockIdx.x, chunks = (T + C - 1) / C;
+  Index chunks = (T + C - 1) / C;
   Head head{q, k, projection, mask, T, H, bh / H, bh % H};
   Shared<float> room = at_float(AT_ROOM), row_room = at_float(AT_ROWS + at.warp * K);
   dq = part_of_block(dq, part), dk = part_of_block(dk, part);
@@ -120,8 +123,8 @@ cuda_fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, c
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++)
               if (at.group == 0) sum += dy[c], along += dy[c] * y[c];
-            sum = sum_over_block(sum, room) / V;
-            along = sum_over_block(along, room) / V;
+            sum = sum_over_head(sum, room) / V;
+            along = sum_over_head(along, room) / V;
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++)
               dy[c] = at.e(c) < V ? (dy[c] - sum - y[c] * along) * factor : 0.f;
@@ -173,7 +176,7 @@ cuda_fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, c
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) sum += dS[r][c] * (S[r][c] + P[r] * u[c]);
           }
-          a = sum_over_block(sum, room) / clip / clip / clip;
+          a = sum_over_head(sum, room) / clip / clip / clip;
           a = clipped ? a : 0.f;
           length = sum_over_rows(length);
 #pragma unroll
@@ -246,7 +249,7 @@ cuda_fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, c
           if (at.group == 0 && at.e(c) < V)
             store(dv + row * V + at.e(c), token.counts ? token.beta * du[c] : 0.f);
       }
-      __syncthreads();
+      sync_head();
       for (int job = at.warp; job < (READS ? 2 : 1) * tokens; job += WARPS) {
         int i = job % tokens;
         Index row = head.row(from + i);
@@ -280,7 +283,7 @@ cuda_fwp_recurrent_backward(const Number* q, const Number* k, const Number* v, c
   }
   if (dS_in) gradient.save(dS_in + bh * D * V, at);
   if (NORMALIZER == Normalizer::none || !dz_in) return;
-  __syncthreads();
+  sync_head();
   for (int d = threadIdx.x; d < D; d += THREADS) {
     float sum = 0.f;
     for (int warp = 0; warp < WARPS; warp++) sum += at_float(AT_DZ + warp * PADDED_D)[d];

@@ -2,6 +2,8 @@
 // CAUSAL is false, all tokens are written, then each reads. What there is no room for is null.
 #include "recurrent.cuh"
 
+static_assert(FLOATS == AFTER_ROOM);
+
 //! o of a token: what it reads of the state.
 __device__ inline void read(const State& state, Shared<float> query, Number* o, Place at,
                             Shared<float> room) {
@@ -25,13 +27,16 @@ __device__ inline void read(const State& state, Shared<float> query, Number* o, 
     if (at.group == 0 && at.e(c) < V) store(o + at.e(c), y[c]);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(HEADS * THREADS, 1)
 cuda_fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, const float* alpha,
                            const float* beta, const float* projection, const unsigned char* mask,
                            const float* S_in, const float* z_in, Number* o, float* clips, float* kept,
-                           float* kept_z, float* S_out, float* z_out, Index T, Index H, Index C) {
+                           float* kept_z, float* S_out, float* z_out, Index T, Index H, Index BH,
+                           Index C) {
+  Index bh = this_head();
+  if (HEADS > 1 && bh >= BH) return;
   Place at;
-  Index bh = blockIdx.x, chunks = CAUSAL ? (T + C - 1) / C : 1;
+  Index chunks = CAUSAL ? (T + C - 1) / C : 1;
   Head head{q, k, projection, mask, T, H, bh / H, bh % H};
   Shared<float> room = at_float(AT_ROOM);
   bool saves_z = NORMALIZER != Normalizer::none && blockIdx.y == 0 && at.warp == 0;
@@ -48,7 +53,7 @@ cuda_fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, co
     for (int r = 0; r < ROWS; r++)
 #pragma unroll
       for (int c = 0; c < COLUMNS; c++) entries += state.S[r][c] != 0.f ? 1.f : 0.f;
-    empty = sum_over_block(entries, room) == 0.f;
+    empty = sum_over_head(entries, room) == 0.f;
   }
   for (Index first = 0; first < T; first += TOKENS) {
     int tokens = T - first < TOKENS ? int(T - first) : TOKENS;
@@ -68,10 +73,10 @@ cuda_fwp_recurrent_forward(const Number* q, const Number* k, const Number* v, co
             squares += state.S[r][c] * state.S[r][c];
             entries += state.S[r][c] != 0.f ? 1.f : 0.f;
           }
-        squares = sum_over_block(squares, room);
+        squares = sum_over_head(squares, room);
         bool clipped = token.counts && squares >= 1.f && !empty;
         float clip = clipped ? sqrtf(squares) : 1.f;
-        empty = sum_over_block(entries, room) == 0.f;
+        empty = sum_over_head(entries, room) == 0.f;
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
 #pragma unroll

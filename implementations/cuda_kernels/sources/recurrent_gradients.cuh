@@ -45,17 +45,17 @@ __device__ inline void load_gradient(State& gradient, const float* dS, const flo
   gradient.load(dS ? dS + bh * D * V : nullptr, takes_z ? dz + bh * D : nullptr, at);
 }
 
-//! And as it goes out. All threads call it.
+//! And as it goes out. All threads of a head call it.
 __device__ inline void save_gradient(const State& gradient, float* dS, float* dz, Index bh,
                                      Place at) {
   if (dS) gradient.save(dS + bh * D * V, at);
   if (NORMALIZER == Normalizer::none || !dz) return;
-  __syncthreads();
+  sync_head();
   Shared<float> own = part_of(AT_DKEYS, at.warp, 0);
 #pragma unroll
   for (int r = 0; r < ROWS; r++)
     if (at.lane % LANES == 0) own[at.d(r)] = gradient.z[r];
-  __syncthreads();
+  sync_head();
   if (at.warp != 0) return;
   Shared<float> total = summed(AT_DKEYS, 0);
   for (int d = at.lane; d < D; d += 32) dz[bh * D + d] = total[d];

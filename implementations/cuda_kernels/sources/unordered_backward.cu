@@ -5,14 +5,17 @@
 //     dk' = dS v + dz             dv = dSᵀk'
 #include "recurrent_gradients.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+static_assert(FLOATS >= AT_DGATES);
+
+extern "C" __global__ void __launch_bounds__(HEADS * THREADS, 1)
 cuda_fwp_unordered_backward(const Number* q, const Number* k, const Number* v, const float* projection,
                             const unsigned char* mask, const float* kept, const float* kept_z,
                             const Number* d_o, const float* dS_out, const float* dz_out, Gradient* dq,
                             Gradient* dk, Number* dv, float* dS_in, float* dz_in, Index T, Index H,
-                            Index part, Index part_z) {
+                            Index BH, Index part, Index part_z) {
+  Index bh = this_head();
+  if (HEADS > 1 && bh >= BH) return;
   Place at;
-  Index bh = blockIdx.x;
   Head head{q, k, projection, mask, T, H, bh / H, bh % H};
   Shared<float> row_room = at_float(AT_ROWS + at.warp * K);
   dq = part_of_block(dq, part), dk = part_of_block(dk, part);
@@ -65,7 +68,7 @@ cuda_fwp_unordered_backward(const Number* q, const Number* k, const Number* v, c
         leave(part_of(AT_DQUERIES, at.warp, i), dQ, r, at);
       }
     }
-    __syncthreads();
+    sync_head();
     for (int i = at.warp; i < tokens; i += WARPS) {
       Index row = head.row(from + i);
       features_gradient<QUERY_MAP>(q + row * K, projection, row_room,
@@ -97,7 +100,7 @@ cuda_fwp_unordered_backward(const Number* q, const Number* k, const Number* v, c
         if (at.group == 0 && at.e(c) < V) store(dv + row * V + at.e(c), sum);
       }
     }
-    __syncthreads();
+    sync_head();
     for (int i = at.warp; i < tokens; i += WARPS) {
       Index row = head.row(from + i);
       Shared<float> dkey = summed(AT_DKEYS, i);

@@ -1,12 +1,12 @@
 // CUDA C++ on a CPU: runs __global__ functions one block after the other, one fiber a CUDA thread.
 //
 // For tests, not for speed. It knows what these kernels use, and is stricter than a GPU: lanes run in
-// shuffled order; a barrier that some threads never reach or that is not the same for all, an access
-// outside shared memory, a read of shared memory that nobody wrote, two threads that touch one number
-// without a barrier between them, one of them writing, and a null pointer that is followed end the
-// process with a sentence on stderr. Shared memory is what the launch asks for, reached by
-// shared_memory<T>(byte); whole warps wait for each other. Of global memory it watches no more: a
-// sanitizer sees what is out of bounds there.
+// shuffled order; a barrier, of the block or by number of some of its warps, that some of its threads
+// never reach or that is not the same for all, an access outside shared memory, a read of shared memory
+// that nobody wrote, two threads that touch one number without a barrier between them, one of them
+// writing, and a null pointer that is followed end the process with a sentence on stderr. Shared memory
+// is what the launch asks for, reached by shared_memory<T>(byte); whole warps wait for each other. Of
+// global memory it watches no more: a sanitizer sees what is out of bounds there.
 #pragma once
 #include <ucontext.h>
 
@@ -94,12 +94,13 @@ inline float rsqrtf(float value) { return 1.f / std::sqrt(value); }
 
 namespace on_cpu {
 
-enum class Waits { nothing, shuffle, warp, block, done };
+enum class Waits { nothing, shuffle, warp, number, block, done };
 
 struct Fiber {
   ucontext_t context;
   Waits waits;
-  int line;  //!< of the __syncthreads() that it waits at
+  int line;           //!< of the barrier that it waits at
+  int number, count;  //!< of a barrier by number
   uint3 index;
   std::vector<char> stack;
   void* fake_stack = nullptr;
@@ -112,6 +113,16 @@ inline int current;
 inline void (*body)(void*);
 inline void* body_argument;
 inline std::mt19937 random_order{20260101};
+//! A barrier by its number.
+struct Named {
+  uint32_t waiting = 0;  //!< warps that ever did
+  uint32_t met = 0;      //!< warps that it is for: those that met there first
+  uint32_t barriers = 0;
+};
+constexpr int NUMBERS = 16;
+inline Named named[NUMBERS];
+//! The number that a warp waits at, 0 before it has waited at any.
+inline std::vector<int> number_of_warp;
 //! Barriers seen by the block, and by each of its warps.
 inline uint32_t block_barriers;
 inline std::vector<uint32_t> warp_barriers;
@@ -122,8 +133,8 @@ inline const char* kernel_name;
 
 //! The sentence is the last that the process says: no handler of its host's prints a stack after it.
 [[noreturn]] inline void die(const char* what) {
-  fprintf(stderr, "CUDA on CPU: %s (%s, block %u, %u; thread %u)\n", what, kernel_name, blockIdx.x,
-          blockIdx.y, threadIdx.x);
+  fprintf(stderr, "CUDA on CPU: %s (%s, block %u, %u; thread %u, %u)\n", what, kernel_name,
+          blockIdx.x, blockIdx.y, threadIdx.x, threadIdx.y);
   fflush(stderr);
   signal(SIGABRT, SIG_DFL);
   abort();
@@ -173,25 +184,40 @@ inline void entry() {
 
 // Shared memory: who touched each two bytes of it, and at which barrier.
 
+//! Whom a barrier is for: a warp, the warps that meet at one number, the block.
+enum Scope { OF_THREAD, OF_WARP, OF_NUMBER, OF_BLOCK, SCOPES };
+
+//! The last that touched it, and all warps that did since a barrier was between.
 struct Touch {
   int thread = -1;
-  uint32_t block_barrier = 0, warp_barrier = 0;
-  bool by_many = false, by_many_warps = false;
+  bool by_many = false;
+  uint32_t warps = 0;
+  uint32_t barriers[SCOPES] = {};  //!< seen until then, in every scope
 };
+
+inline Touch now() {
+  int warp = current / 32;
+  return {current, false, 1u << warp,
+          {0, warp_barriers[warp], named[number_of_warp[warp]].barriers, block_barriers}};
+}
+
+//! Whether no other thread has touched it, or a barrier of all that did lies between.
+inline bool ordered(const Touch& before, const Touch& now) {
+  if (before.thread < 0 || (before.thread == now.thread && !before.by_many)) return true;
+  uint32_t warps = before.warps | now.warps;
+  const Named& number = named[number_of_warp[now.thread / 32]];
+  int of = warps == now.warps ? OF_WARP : (warps & ~number.waiting) == 0 ? OF_NUMBER : OF_BLOCK;
+  for (int scope = of; scope < SCOPES; scope++)
+    if (before.barriers[scope] != now.barriers[scope]) return true;
+  return false;
+}
+
 struct Shadow {
   bool written = false;
   Touch write, read;
 };
 inline std::vector<char> shared;
 inline std::vector<Shadow> shadow;
-
-//! Whether a barrier lies between, or no other thread.
-inline bool ordered(const Touch& before) {
-  if (before.thread < 0 || before.block_barrier != block_barriers) return true;
-  if (before.thread == current && !before.by_many) return true;
-  bool same_warp = before.thread / 32 == current / 32 && !before.by_many_warps;
-  return same_warp && before.warp_barrier != warp_barriers[current / 32];
-}
 
 inline Shadow* touched(const char* address, size_t size) {
   if (address < shared.data() || address + size > shared.data() + shared.size())
@@ -201,28 +227,55 @@ inline Shadow* touched(const char* address, size_t size) {
 
 inline void reads(const char* address, size_t size) {
   Shadow* at = touched(address, size);
+  Touch here = now();
   for (size_t i = 0; i < size / 2; i++) {
     if (!at[i].written) die("shared memory is read that nobody has written");
-    if (!ordered(at[i].write)) die("a race: shared memory is read that another thread writes");
+    if (!ordered(at[i].write, here)) die("a race: shared memory is read that another thread writes");
     Touch& last = at[i].read;
-    uint32_t warp_barrier = warp_barriers[current / 32];
-    bool again = last.thread >= 0 && last.block_barrier == block_barriers;
-    bool same_warp = again && last.thread / 32 == current / 32;
-    bool many_warps = again && (last.by_many_warps || !same_warp);
-    bool many = many_warps || (same_warp && last.warp_barrier == warp_barrier &&
-                               (last.by_many || last.thread != current));
-    last = {current, block_barriers, warp_barrier, many, many_warps};
+    Touch read = here;
+    if (last.thread >= 0 && !ordered(last, here))
+      read.by_many = true, read.warps |= last.warps;
+    last = read;
   }
 }
 
 inline void writes(const char* address, size_t size) {
   Shadow* at = touched(address, size);
+  Touch here = now();
   for (size_t i = 0; i < size / 2; i++) {
-    if (!ordered(at[i].write)) die("a race: two threads write to one place of shared memory");
-    if (!ordered(at[i].read)) die("a race: shared memory is written that another thread reads");
+    if (!ordered(at[i].write, here)) die("a race: two threads write to one place of shared memory");
+    if (!ordered(at[i].read, here)) die("a race: shared memory is written that another thread reads");
     at[i].written = true;
-    at[i].write = {current, block_barriers, warp_barriers[current / 32], false, false};
+    at[i].write = here;
   }
+}
+
+//! Lets go whoever waits at a number for which enough have come; whether there were any.
+inline bool met_by_number(int threads) {
+  bool met = false;
+  for (int number = 1; number < NUMBERS; number++) {
+    uint32_t warps = 0;
+    int line, count, here = 0;
+    for (int i = 0; i < threads; i++) {
+      const Fiber& f = fibers[i];
+      if (f.waits != Waits::number || f.number != number) continue;
+      if (here && f.line != line) die("threads wait at different barriers of one number");
+      if (here && f.count != count) die("threads wait at a barrier for different counts");
+      line = f.line, count = f.count, here++;
+      warps |= 1u << i / 32;
+    }
+    if (here != 32 * __builtin_popcount(warps))
+      die("some lanes of a warp wait at a barrier by number, the others do not");
+    if (!here || here < count) continue;
+    if (here > count) die("more threads wait at a barrier than it counts");
+    Named& barrier = named[number];
+    if (barrier.barriers++ == 0) barrier.met = warps;
+    if (barrier.met != warps) die("a barrier is that of other warps");
+    for (Fiber& f : fibers)
+      if (f.waits == Waits::number && f.number == number) f.waits = Waits::nothing;
+    met = true;
+  }
+  return met;
 }
 
 inline void run_block(int threads) {
@@ -267,8 +320,10 @@ inline void run_block(int threads) {
         for (int i = from; i < to; i++) fibers[i].waits = Waits::nothing;
       }
     }
+    if (met_by_number(threads)) continue;
     int done = waiting(0, threads, Waits::done), at_block = waiting(0, threads, Waits::block);
     if (done == threads) return;
+    if (waiting(0, threads, Waits::number)) die("a barrier by number is not reached by all it counts");
     if (done) die("__syncthreads() is not reached by all threads: some have returned");
     if (at_block == threads) {
       for (int i = 0; i < threads; i++)
@@ -305,10 +360,11 @@ struct Faults {
 };
 
 template <class... Arguments>
-void launch(void (*kernel)(Arguments...), const unsigned* grid, int threads, size_t bytes,
+void launch(void (*kernel)(Arguments...), const unsigned* grid, const unsigned* block, size_t bytes,
             void** arguments) {
   gridDim = {grid[0], grid[1], grid[2]};
-  blockDim = {unsigned(threads), 1, 1};
+  blockDim = {block[0], block[1], 1};
+  int threads = block[0] * block[1];
   if (threads < 1 || threads > 1024 || threads % 32) die("a block has 32 to 1024 threads, whole warps");
   fibers.resize(threads);
   for (Fiber& f : fibers) f.stack.resize(128 << 10);
@@ -325,6 +381,8 @@ void launch(void (*kernel)(Arguments...), const unsigned* grid, int threads, siz
         shadow.assign((bytes + 1) / 2, Shadow{});
         block_barriers = 0;
         warp_barriers.assign(threads / 32, 0);
+        number_of_warp.assign(threads / 32, 0);
+        std::fill(std::begin(named), std::end(named), Named{});
         run_block(threads);
       }
 }
@@ -364,6 +422,22 @@ inline void __syncthreads(int line = __builtin_LINE()) {
   on_cpu::fibers[on_cpu::current].line = line;
   on_cpu::wait(on_cpu::Waits::block);
 }
+namespace on_cpu {
+inline void named_barrier(int number, int count, int line) {
+  if (number < 1 || number >= NUMBERS) die("barriers have the numbers 1 to 15; 0 is __syncthreads()");
+  if (count < 32 || count % 32) die("a barrier counts whole warps");
+  int& own = number_of_warp[current / 32];
+  if (own && own != number) die("a warp waits at a barrier of another number than before");
+  own = number;
+  named[number].waiting |= 1u << current / 32;
+  Fiber& f = fibers[current];
+  f.number = number, f.count = count, f.line = line;
+  wait(Waits::number);
+}
+}  // namespace on_cpu
+#define __builtin_assume(what) \
+  ((what) ? void() : on_cpu::die("what the compiler may assume does not hold: " #what))
+
 inline void whole_warp(unsigned mask, int width = 32) {
   if (mask != ~0u || width != 32) on_cpu::die("whole warps only: the mask names every lane");
 }
@@ -389,7 +463,8 @@ T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32) {
 }
 
 #define EXPORT(kernel)                                                                          \
-  extern "C" void launch_##kernel(const unsigned* grid, int threads, size_t bytes, void** a) {  \
+  extern "C" void launch_##kernel(const unsigned* grid, const unsigned* block, size_t bytes,    \
+                                  void** a) {                                                   \
     on_cpu::kernel_name = #kernel;                                                              \
-    on_cpu::launch(kernel, grid, threads, bytes, a);                                            \
+    on_cpu::launch(kernel, grid, block, bytes, a);                                              \
   }
