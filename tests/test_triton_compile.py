@@ -96,6 +96,7 @@ ELSEWHERE = [
         "forward": (
             "rule=gla phi=dpfp-2 norm=sum+attention K=60 V=64 dtype=bf16",
             "rule=kda phi=elu+1 norm=sum K=64 V=128 dtype=fp16",
+            "rule=gated-delta phi=tanh norm=l2 K=64 V=64 dtype=bf16",  # had spilled on sm_100
         ),
     }.items()
     for case in cases

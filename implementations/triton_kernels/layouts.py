@@ -101,6 +101,7 @@ ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
         ("delta", 0, "tf32", 64): Blocks(16, 32, 8, 255),
         ("sum", 1, "bf16", 64): Blocks(16, 32, 8),
         ("decay", 1, "fp16", 64): Blocks(16, 16, 8),
+        ("delta", 0, "bf16", 64): Blocks(16, 64, 8),
         ("delta", 1, "bf16", 64): Blocks(16, 32, 8, 255),
     },
     120: {
