@@ -156,7 +156,7 @@ extern "C" __global__ void cuda_fwp_a_number_of_no_barrier(float*) { named_barri
 EXPORT(cuda_fwp_a_number_of_no_barrier)
 
 extern "C" __global__ void cuda_fwp_what_is_assumed_does_not_hold(float*) {
-  __builtin_assume(threadIdx.x < 63);
+  ASSUME(threadIdx.x < 63);
 }
 EXPORT(cuda_fwp_what_is_assumed_does_not_hold)
 

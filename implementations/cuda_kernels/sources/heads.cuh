@@ -10,7 +10,7 @@ constexpr int THREADS = 32 * WARPS;
 //! Which (b, h) of the grid. Those past the last return at once: nobody waits for them.
 __device__ inline Index this_head() {
   // Else loops over a head's threads would have no known length.
-  if constexpr (HEADS > 1) __builtin_assume(threadIdx.x < THREADS);
+  if constexpr (HEADS > 1) ASSUME(threadIdx.x < THREADS);
   return HEADS == 1 ? Index(blockIdx.x) : Index(blockIdx.x) * HEADS + threadIdx.y;
 }
 

@@ -435,7 +435,7 @@ inline void named_barrier(int number, int count, int line) {
   wait(Waits::number);
 }
 }  // namespace on_cpu
-#define __builtin_assume(what) \
+#define ASSUME(what) \
   ((what) ? void() : on_cpu::die("what the compiler may assume does not hold: " #what))
 
 inline void whole_warp(unsigned mask, int width = 32) {
