@@ -107,12 +107,13 @@ def test_of_one_token_reading_after_all_is_written_is_the_same():
 @pytest.mark.parametrize("direction", ["forward", "forward+backward"])
 @pytest.mark.parametrize("operator", WITHOUT_CHUNKS, ids=str)
 def test_every_operator_agrees_at_every_length(operator, direction):
-    """One token, around that whose state is kept, and a length without any relation to it.
+    """One token, and around that whose state is kept; C + 1 is prime.
 
     One token of one head is too little to judge by: rounding there is a single draw.
     """
+    assert C == 16
     agrees(small(operator, T=1, B=4, direction=direction))
-    for T in (C - 1, C, C + 1, 37):
+    for T in (C - 1, C, C + 1):
         agrees(small(operator, T=T, H=1, direction=direction))
 
 

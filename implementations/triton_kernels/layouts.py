@@ -94,7 +94,7 @@ MMA_SYNC = {
 #: By architecture. One that is not here takes those of the next older one.
 ELSEWHERE: dict[int, dict[tuple[str, int, str, int], Blocks]] = {
     80: MMA_SYNC,
-    SM_90: {},
+    SM_90: {("delta", 0, "fp32", 32): Blocks(16, 16, 8, 255)},
     100: {
         ("sum", 0, "fp32", 64): Blocks(16, 16, 8, 255),
         ("sum", 0, "tf32", 64): Blocks(16, 16, 8, 255),
