@@ -9,9 +9,10 @@ from torch import Tensor
 
 from fwpbench.implementations._kernel_operator import Given, Shapes, gradients, parts, results
 from fwpbench.implementations._kernel_terms import LAWS, tokens_between
-from fwpbench.implementations.cuda_kernels.constants import constants
+from fwpbench.implementations.cuda_kernels.constants import constants as of_every_kernel
 from fwpbench.implementations.cuda_kernels.launch import launch
 from fwpbench.implementations.cuda_kernels.recurrent_plan import RecurrentPlan, recurrent_plan
+from fwpbench.implementations.cuda_kernels.sources import Constant, Constants
 from fwpbench.operators.problem import Problem
 
 
@@ -28,13 +29,17 @@ def _planned(problem: Problem, *, backward: bool = False) -> RecurrentPlan:
     return plan
 
 
+def constants(problem: Problem, plan: RecurrentPlan, **more: Constant) -> Constants:
+    return of_every_kernel(
+        problem, plan, MASKED=problem.masked, CAUSAL=problem.causal,
+        COLUMNS=plan.COLUMNS, GROUPS=plan.GROUPS, TOKENS=plan.TOKENS, **more,
+    )  # fmt: skip
+
+
 def _launch(
     kernel: str, problem: Problem, plan: RecurrentPlan, v: Tensor, *a: Any, **c: Any
 ) -> None:
-    given = constants(
-        problem, plan, MASKED=problem.masked, CAUSAL=problem.causal,
-        COLUMNS=plan.COLUMNS, GROUPS=plan.GROUPS, TOKENS=plan.TOKENS, **c,
-    )  # fmt: skip
+    given = constants(problem, plan, **c)
     grid = plan.grid(problem.B * problem.H)
     launch(kernel, problem.dtype, given, grid, plan.block, plan.shared_bytes, v, *a)
 
