@@ -85,7 +85,7 @@ ALL = [(file, name) for file, cheats in CHEATS.items() for name in cheats]
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Record]]]:
     """What `fwpbench run agreement speed --plugin FILE` records of each file, in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "executor", lambda here, log, limit: InProcess(SUITES, here, log))
+        patch.setattr(run, "executor", lambda here, log, *_: InProcess(SUITES, here, log))
         patch.setattr(run, "build_report", lambda runs, output: output)
         patch.setitem(profiles.PROFILES, "quick", Profile("quick", warm_up=0.0, longest=0.05))
         yield Records(tmp_path_factory.mktemp("cheats"))

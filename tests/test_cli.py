@@ -51,7 +51,7 @@ def in_this_process() -> Iterator[None]:
     """What `main` runs here; test_isolation.py has the laws of what runs elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (run, check_listed):
-            patch.setattr(module, "executor", lambda here, log, limit: InProcess(SUITES, here, log))
+            patch.setattr(module, "executor", lambda here, log, *_: InProcess(SUITES, here, log))
         yield
 
 

@@ -151,7 +151,7 @@ def test_machines_that_make_one_run_are_as_good_as_the_worst():
 
 def test_a_run_that_times_keeps_what_the_doctor_says(monkeypatch, tmp_path, capsys):
     """Told beforehand, stored with the records, and used: compare asks for no more."""
-    monkeypatch.setattr(run, "executor", lambda here, log, limit: InProcess(SUITES, here, log))
+    monkeypatch.setattr(run, "executor", lambda here, log, *_: InProcess(SUITES, here, log))
     monkeypatch.setattr(run, "MachineProbe", lambda *_: with_(FAULTS["noise"]))
     where = [
         "--where",
@@ -177,7 +177,7 @@ def test_a_run_that_times_keeps_what_the_doctor_says(monkeypatch, tmp_path, caps
 
 
 def test_a_run_that_times_nothing_waits_for_no_doctor(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(run, "executor", lambda here, log, limit: InProcess(SUITES, here, log))
+    monkeypatch.setattr(run, "executor", lambda here, log, *_: InProcess(SUITES, here, log))
     monkeypatch.setattr(run, "MachineProbe", None)
     where = ["--where", "rule=sum phi=relu norm=none dtype=fp32 direction=decode"]
     words = ["run", "agreement", *where, "--implementations", "chunked", "--device", "cpu"]

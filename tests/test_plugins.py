@@ -270,7 +270,7 @@ def test_a_package_that_raises_costs_one_row(
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ANNOUNCED[kind]._targets, "theirs", "broken:IT")
         # A worker would read the real entry points.
-        patch.setattr(run, "executor", lambda here, log, limit: InProcess(SUITES, here, log))
+        patch.setattr(run, "executor", lambda here, log, *_: InProcess(SUITES, here, log))
         for listed in KINDS:
             assert main(["list", listed]) == 0
         assert sentence in capsys.readouterr().out

@@ -60,7 +60,7 @@ for line in sys.stdin:
     if not (process := os.fork()):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if here:
-            run.executor = lambda setting, log, limit: InProcess(SUITES, setting, log)
+            run.executor = lambda setting, log, *_: InProcess(SUITES, setting, log)
         os._exit(main(words))
     ended = 0
     while not ended and not due(folder, records, seconds, started):

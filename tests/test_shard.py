@@ -32,9 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the run `whole`, its shards `1`, `2` and `3`, and a shard of another plan."""
     folder = tmp_path_factory.mktemp("shards")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            run_command, "executor", lambda here, log, limit: InProcess(SUITES, here, log)
-        )
+        patch.setattr(run_command, "executor", lambda here, log, *_: InProcess(SUITES, here, log))
         assert main([*WORDS, "--output", str(folder / "whole")]) == 0
         for number in range(1, OF + 1):
             words = [*WORDS, "--shard", f"{number}/{OF}", "--output", str(folder / str(number))]
