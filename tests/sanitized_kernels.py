@@ -103,7 +103,7 @@ def tried(what: Callable[[], None]) -> Line:
             os.dup2(said.fileno(), 2)
             try:
                 what()
-            except BaseException:
+            except BaseException:  # a child that went on would run its parent's tests
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)

@@ -18,9 +18,6 @@ def quick_calls() -> AbstractContextManager[Any]:
         if (module := id(function.fn.__globals__)) not in ready:
             ready.add(module)
             interpreter._patch_lang(function.fn)
-        try:
-            return function.rewrite()(*arguments, **more)
-        except Exception as error:
-            raise interpreter.InterpreterError(repr(error)) from error
+        return function.rewrite()(*arguments, **more)
 
     return patch.object(interpreter.InterpretedFunction, "__call__", call)
