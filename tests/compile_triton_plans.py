@@ -21,6 +21,7 @@ from triton.runtime.jit import MockTensor
 
 from fwpbench.implementations._kernel_operator import Given
 from fwpbench.implementations.triton_kernels import chunks, operator, prepared, scan
+from fwpbench.implementations.triton_kernels.choice import plans
 from fwpbench.operators.inputs import make_inputs
 from fwpbench.operators.problem import Problem
 from tests.compile_triton import Driver, resources
@@ -74,7 +75,11 @@ def main(arch: str, *cases: str) -> None:
     driver.set_active(Driver(int(arch)))
     for case in cases:
         plan, _, text = case.partition(" ")
-        for kernel, layout, arguments in launched(Problem.parse(text), plan):
+        problem = Problem.parse(text)
+        offered = plans(problem)
+        if plan.partition("-")[0] not in offered:
+            raise SystemExit(f"{text} has the plans {', '.join(offered)}, not {plan}")
+        for kernel, layout, arguments in launched(problem, plan):
             binary = compiled(kernel, layout, arguments)
             said = {
                 "case": case,

@@ -73,7 +73,12 @@ def test_links_inside_the_project_lead_somewhere():
 
 
 def test_no_page_names_an_option_that_is_not_there():
-    known = set(re.findall(r"--[a-z-]+", Path(cli.__file__).read_text(encoding="utf-8")))
+    programs = (Path(cli.__file__), ROOT / "tests" / "compile_all.py")
+    known = {
+        option
+        for program in programs
+        for option in re.findall(r"--[a-z-]+", program.read_text(encoding="utf-8"))
+    }
     foreign = {"--no-deps", "--no-build-isolation", "--global", "--yes", "--quick"}
     for page in PAGES:
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))

@@ -300,7 +300,6 @@ COMPILED = [
         "prepared rule=delta phi=dpfp-2 norm=sum+attention K=8 V=64 dtype=fp32",
         "prepared rule=delta phi=favor-64 norm=sum+attention K=64 V=64 dtype=bf16",
         "prepared rule=gated-delta phi=identity norm=l2 K=128 V=128 dtype=bf16",
-        # favor-published-32 is known to spill (docs/performance.md).
         "prepared rule=gated-delta phi=favor-published-16 norm=sum K=64 V=64 dtype=fp16",
     )
 ]
