@@ -11,14 +11,16 @@ those that were seen, and the aims.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks.in_turn import milliseconds_in_turn
 from benchmarks.test_chunked import make_training_call
+from fwpbench.implementations._room import with_room
 from fwpbench.operators.inputs import make_inputs
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
@@ -34,7 +36,7 @@ ROUNDS = 50
 @pytest.mark.parametrize("shape", SHAPES)
 def test_chunked(benchmark: Any, shape: str) -> None:
     benchmark.group = f"causal product, {shape}"
-    benchmark.pedantic(chunked(shape), rounds=ROUNDS, warmup_rounds=3)
+    with_room(partial(benchmark.pedantic, chunked(shape), rounds=ROUNDS, warmup_rounds=3))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -43,12 +45,7 @@ def test_chunked_and_the_peer_in_turn(shape: str, capsys: Any) -> None:
     peer, ours = fast_transformers(shape), chunked(shape)
     for theirs, own in zip(peer(), ours(), strict=True):
         torch.testing.assert_close(theirs.transpose(1, 2), own, rtol=1e-3, atol=1e-3)
-    times: dict[str, list[float]] = {"peer": [], "ours": []}
-    for _ in range(ROUNDS):
-        for name, call in (("peer", peer), ("ours", ours)):
-            start = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - start))
+    times = milliseconds_in_turn((("peer", peer), ("ours", ours)), ROUNDS)
     medians = {name: statistics.median(each) for name, each in times.items()}
     with capsys.disabled():
         print(

@@ -10,12 +10,14 @@ is asserted about them here, and the tests of the project time nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from fwpbench.implementations import IMPLEMENTATIONS
+from fwpbench.implementations._room import with_room
 from fwpbench.operators.inputs import make_inputs
 from fwpbench.operators.operator import Operator
 from fwpbench.operators.problem import Problem
@@ -60,11 +62,12 @@ def make_training_call(
 def test_forward_and_backward(benchmark: Any, name: str, implementation: str) -> None:
     benchmark.group = name
     call = make_training_call(COMPUTED[name], SIZE, implementation)
-    benchmark.pedantic(call, rounds=20 if implementation == "chunked" else 3, warmup_rounds=1)
+    rounds = 20 if implementation == "chunked" else 3
+    with_room(partial(benchmark.pedantic, call, rounds=rounds, warmup_rounds=1))
 
 
 @pytest.mark.parametrize("case", RETRIEVAL)
 def test_the_memory_of_a_retrieval_model(benchmark: Any, case: str) -> None:
     benchmark.group = f"retrieval, {case}"
     call = make_training_call(*RETRIEVAL[case], "chunked")
-    benchmark.pedantic(call, rounds=20, warmup_rounds=1)
+    with_room(partial(benchmark.pedantic, call, rounds=20, warmup_rounds=1))

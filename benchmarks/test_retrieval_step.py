@@ -17,9 +17,9 @@ import io
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.in_turn import milliseconds_in_turn
 from fwpbench.harness.device import CpuDevice
 from fwpbench.harness.profiles import PROFILES
 from fwpbench.harness.suite import Setting
+from fwpbench.implementations._room import with_room
 from fwpbench.operators.operator import Operator
 from fwpbench.suites import retrieval
 
@@ -61,7 +63,7 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_chunked(benchmark: Any, name: str) -> None:
     benchmark.group = f"retrieval step, {name}"
-    benchmark.pedantic(chunked(ROWS[name]), rounds=STEPS, warmup_rounds=2)
+    with_room(partial(benchmark.pedantic, chunked(ROWS[name]), rounds=STEPS, warmup_rounds=2))
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -70,12 +72,7 @@ def test_chunked_and_the_published_code_in_turn(name: str, capsys: Any) -> None:
     theirs = published(ROWS[name])
     for _ in range(2):
         assert theirs() == pytest.approx(ours(), rel=1e-5)
-    times: dict[str, list[float]] = {"theirs": [], "ours": []}
-    for _ in range(STEPS):
-        for who, step in (("theirs", theirs), *(("ours", ours),) * 3):
-            start = time.perf_counter()
-            step()
-            times[who].append(1e3 * (time.perf_counter() - start))
+    times = milliseconds_in_turn((("theirs", theirs), *(("ours", ours),) * 3), STEPS)
     low, middle = (
         {who: of(each) for who, each in times.items()} for of in (min, statistics.median)
     )

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,7 @@ from fwpbench.harness.statuses import SKIPPED, STATUSES
 from fwpbench.harness.suite import Answer, Setting, Suite
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations._copies import taken
+from fwpbench.implementations._room import with_room
 from fwpbench.implementations.base import Implementation, Unsupported
 from fwpbench.operators.errors import unknown
 
@@ -206,7 +208,8 @@ def _ask(
         if words := implementation.chosen(task.case.problem, setting.device.kind):
             detail = {"chosen": words}
         taken()  # by whoever was asked before
-        answer = suite.answer(task.case, implementation, replace(setting, task=task.key))
+        here = replace(setting, task=task.key)
+        answer = with_room(partial(suite.answer, task.case, implementation, here))
         setting.device.synchronize()  # what it left under way, and how that ends, is its own
         answer = _declared(task, suite, answer)
         if copied := taken():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
 from triton.runtime import interpreter
 
+from fwpbench.implementations._room import with_room
 
-def quick_calls() -> AbstractContextManager[Any]:
-    """For one launch. Functions that kernels call find the interpreter's language in the place of
+
+def quickly(launch: Callable[[], None]) -> None:
+    """One launch. Functions that kernels call find the interpreter's language in the place of
     Triton's; it is put there once a module instead of at every call, which is half of all time."""
     ready: set[int] = set()
 
@@ -20,4 +22,5 @@ def quick_calls() -> AbstractContextManager[Any]:
             interpreter._patch_lang(function.fn)
         return function.rewrite()(*arguments, **more)
 
-    return patch.object(interpreter.InterpretedFunction, "__call__", call)
+    with patch.object(interpreter.InterpretedFunction, "__call__", call):
+        with_room(launch)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from fwpbench.implementations.triton_kernels import INTERPRETED
-from fwpbench.implementations.triton_kernels.interpreted import quick_calls
+from fwpbench.implementations.triton_kernels.interpreted import quickly
 
 
 @runtime_checkable
@@ -35,10 +35,10 @@ def launch(
     None stands for what is not there.
     """
     constants = {name: value for name, value in vars(plan).items() if name in kernel.arg_names}
-    device: AbstractContextManager[Any] = quick_calls() if INTERPRETED else nullcontext()
-    if v.is_cuda:
-        device = torch.cuda.device(v.device)
-    with device:
-        kernel[v.shape[0] * v.shape[2] * chunks, plan.tiles](
-            *arguments, **constants, **plan.options
-        )
+    grid = v.shape[0] * v.shape[2] * chunks, plan.tiles
+    launch_it = partial(kernel[grid], *arguments, **constants, **plan.options)
+    if INTERPRETED:
+        quickly(launch_it)
+    else:
+        with torch.cuda.device(v.device):
+            launch_it()
