@@ -37,7 +37,7 @@ from tests.tables import OPERATORS, problem_of
 #: Of a kernel, a name, and its word.
 Item = tuple[str, str, str]
 #: Constants that are numbers and decide which code there is, beside those that are words.
-LAYOUT = ("COLUMNS", "GROUPS", "C")
+LAYOUT = ("COLUMNS", "GROUPS", "C", "HEADS")
 
 
 class Case(NamedTuple):

@@ -58,8 +58,8 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
   if (HEADS > 1 && bh >= BH) return;
   int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, first = blockIdx.y * BV;
   Index chunks = (T + C - 1) / C, tile = blockIdx.y;
-  dq += tile * part, dk += tile * part;
-  dalpha += tile * part_gate, dbeta += tile * part_gate;
+  dq = part_of_block(dq, part), dk = part_of_block(dk, part);
+  dalpha = part_of_block(dalpha, part_gate), dbeta = part_of_block(dbeta, part_gate);
   auto features_at = [&](int at, int n) {
     if constexpr (WIDE) return rows + ((bh * gridDim.y + tile) * 3 + n) * C * LD;
     if constexpr (!WIDE) return at_float(at);
@@ -97,7 +97,8 @@ cuda_fwp_chunk_backward(const Number* q, const Number* k, const Number* v, const
 
   for (Index n = chunks - 1; n >= 0; n--) {
     Chunk chunk(bh, n, T, H);
-    const float *S_kept = kept + (bh * chunks + n) * D * V, *z_kept = kept_z + (bh * chunks + n) * D;
+    const float* S_kept = kept + (bh * chunks + n) * D * V;
+    const float* z_kept = DIVIDES ? kept_z + (bh * chunks + n) * D : nullptr;
     auto S = [&](int d, int e) {
       if constexpr (WIDE) return d < D && first + e < V ? S_kept[d * V + first + e] : 0.f;
       return float(S_here[d * LV + e]);

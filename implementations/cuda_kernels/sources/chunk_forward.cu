@@ -60,17 +60,18 @@ cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const 
   }
   if constexpr (DIVIDES)
     for (int d = threadIdx.x; d < D; d += THREADS) z[d] = STATE_IN ? z_in[bh * D + d] : 0.f;
-  auto save = [&](float* to, float* z_to) {
+  auto save = [&](float* states, float* zs, Index number) {
+    float* to = states + number * D * V;
     for (int n = threadIdx.x; n < D * BV; n += THREADS)
       if (column + n % BV < V) to[n / BV * V + column + n % BV] = S(n / BV, n % BV);
     if (DIVIDES && blockIdx.y == 0)
-      for (int d = threadIdx.x; d < D; d += THREADS) z_to[d] = z[d];
+      for (int d = threadIdx.x; d < D; d += THREADS) zs[number * D + d] = z[d];
   };
 
   for (Index n = 0; n < chunks; n++) {
     Chunk chunk(bh, n, T, H);
     sync_head();
-    if constexpr (KEEPS) save(kept + (bh * chunks + n) * D * V, kept_z + (bh * chunks + n) * D);
+    if constexpr (KEEPS) save(kept, kept_z, bh * chunks + n);
     features_of<KEY_MAP>(chunk, k, projection, row_room, keys);
     if constexpr (READS) features_of<QUERY_MAP>(chunk, q, projection, row_room, queries);
     if constexpr (RETRIEVES) along_z(keys, z, [&](int i, float x) { retrieved[i] = x; });
@@ -152,6 +153,6 @@ cuda_fwp_chunk_forward(const Number* q, const Number* k, const Number* v, const 
       }
   }
   sync_head();
-  if constexpr (STATE_OUT) save(S_out + bh * D * V, z_out + bh * D);
+  if constexpr (STATE_OUT) save(S_out, z_out, bh);
 }
 EXPORT(cuda_fwp_chunk_forward)

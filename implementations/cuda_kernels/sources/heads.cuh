@@ -14,6 +14,12 @@ __device__ inline Index this_head() {
   return HEADS == 1 ? Index(blockIdx.x) : Index(blockIdx.x) * HEADS + threadIdx.y;
 }
 
+//! What the columns of a block say is one part; those of the others lie behind it. Null stays null.
+template <class T>
+__device__ inline T* part_of_block(T* parts, Index size) {
+  return parts ? parts + blockIdx.y * size : parts;
+}
+
 //! Of the head's shared memory, which has FLOATS.
 __device__ inline Shared<float> at_float(int i) {
   return shared_memory<float>(4 * ((HEADS == 1 ? 0 : int(threadIdx.y) * FLOATS) + i));

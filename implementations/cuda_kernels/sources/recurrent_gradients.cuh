@@ -10,12 +10,6 @@ constexpr int AT_DQUERIES = AT_DKEYS + WARPS * TOKENS * PADDED_D;
 constexpr int AT_DDECAYS = AT_DQUERIES + (READS ? WARPS * TOKENS * PADDED_D : 0);
 constexpr int AT_DGATES = AT_DDECAYS + (DECAY == Decay::feature ? WARPS * TOKENS * PADDED_D : 0);
 
-//! What the columns of a block say is one part; those of the others lie behind it. Null stays null.
-template <class T>
-__device__ inline T* part_of_block(T* parts, Index size) {
-  return parts ? parts + blockIdx.y * size : parts;
-}
-
 //! Where a warp leaves its part of a token's row of features; that of the first holds the sum later.
 __device__ inline Shared<float> part_of(int from, int warp, int i) {
   return at_float(from + (warp * TOKENS + i) * PADDED_D);
