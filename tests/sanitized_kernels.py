@@ -46,13 +46,18 @@ def agrees(case: Case) -> None:
         stands_alone(one)
         launch(*one)
 
-    for each in case.runs():
+    def agreed(each: Case, seed: int) -> str:
         seen.clear()
         with launched(watched):
-            agreement = check(run, each.problem, truths(each.problem, 0))
-        assert agreement.status == "ok", f"{each}: {agreement.status}: {agreement.reason}"
+            agreement = check(run, each.problem, truths(each.problem, seed))
         # The same for every T: it is compiled once.
         assert seen == launches(case)[: 1 + each.problem.backward], str(each)
+        return "" if agreement.status == "ok" else f"{agreement.status}: {agreement.reason}"
+
+    for each in case.runs():
+        said = agreed(each, 0)
+        # What is beyond the yardstick by luck, one in hundreds, is right with other numbers, twice.
+        assert not said or not (agreed(each, 1) or agreed(each, 2)), f"{each}: {said}"
 
 
 def runs(case: Case) -> None:

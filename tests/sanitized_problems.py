@@ -235,7 +235,11 @@ def ways(plan: str, operator: Operator) -> list[dict[str, Any]]:
     # Nor has tf32 gradients of writing alone: its yardstick is for products.
     writes = [way for way in found if not way["reads"] and "out" in way["state"]]
     exact = [way for way in writes if way["dtype"] != "tf32" or way["direction"] == "forward"]
-    return [way for way in found if way["reads"]] + exact
+    judged = [way for way in found if way["reads"]] + exact
+    if operator.phi.startswith("favor") and operator.update_rule.corrects and operator.divides:
+        # The law itself leaves the range of fp16.
+        return [way for way in judged if way["dtype"] != "fp16"]
+    return judged
 
 
 def sized(plan: str, operator: Operator, K: int, blocks: int, **way: Any) -> Case | None:
