@@ -2,9 +2,9 @@
 
 Golden: the law, one token at a time, in float64, on inputs already rounded to the problem's dtype.
 Yardstick: the largest error, tensor by tensor, of (a) the law with arithmetic and state in float32
-and outputs rounded, and (b) the plain chunk form at the sizes of chunks that kernels have, with
-every operand of every matmul, forward and backward, rounded to the dtype, accumulation and state in
-float32.
+and outputs rounded, (b) the plain chunk form at the sizes of chunks that kernels have, with every
+operand of every matmul, forward and backward, rounded to the dtype, accumulation and state in
+float32, and where that is the dtype (c) the same with operands rounded up or down at random.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fwpbench.implementations.base import Output
 from fwpbench.implementations.base import Run as Run
@@ -34,6 +34,8 @@ from fwpbench.operators.streams import stream
 CHUNKS = (64, 16, 128)
 #: Nobody inverts more than this: the triangular inverse of a longer chunk errs more.
 LONGEST_INVERSE = 64
+#: In float32, so many times each of two chunk forms has operands rounded up or down at random.
+ROUNDINGS = 8
 #: In so many other orders a map with a projection is computed in float32.
 TURNS = 6
 
@@ -146,8 +148,38 @@ def truth_of(problem: Problem, inputs: Inputs, seed: int) -> Truth:
     chunks = [
         tensors_of(rounded_chunks(C), problem, inputs, cotangents) for C in chunks_of(problem)
     ]
+    chunks += _nudged_elsewhere(problem, inputs, cotangents)
     chunks += _turned(rounded_chunks(CHUNKS[0]), problem, inputs, cotangents)
     return Truth(inputs, cotangents, golden, (law, *chunks))
+
+
+def _nudged_elsewhere(problem: Problem, inputs: Inputs, cotangents: Tensors) -> list[Tensors]:
+    """ROUNDINGS of each of two sizes of chunks; in float32, as `_turned`.
+
+    Where a gradient is that of one token, and cancels, its error is one draw of chance: forms that
+    round alike draw alike, and an honest kernel that rounds elsewhere errs several times as much.
+    (Monte Carlo arithmetic: Parker 1997.)
+    """
+    if problem.dtype != "fp32":
+        return []
+    # Copies side by side, each with roundings of its own, take little longer than one.
+    copies = {name: _copies(leaf) for name, leaf in _leaves(inputs).items()}
+    many = problem.replace(B=ROUNDINGS * problem.B)
+    found: list[Tensors] = []
+    for n, chunk in enumerate(chunks_of(problem)[:2]):
+        tensors = tensors_of(
+            nudged_chunks(chunk, seed=n),
+            many,
+            _with_leaves(inputs, copies),
+            {name: _copies(cotangent) for name, cotangent in cotangents.items()},
+        )
+        each = {name: x.chunk(ROUNDINGS) for name, x in tensors.items()}
+        found += [{name: xs[m] for name, xs in each.items()} for m in range(ROUNDINGS)]
+    return found
+
+
+def _copies(x: Tensor) -> Tensor:
+    return torch.cat([x] * ROUNDINGS)
 
 
 def _turned(run: Run, problem: Problem, inputs: Inputs, cotangents: Tensors) -> list[Tensors]:
@@ -243,11 +275,30 @@ def rounded_chunks(chunk: int) -> Run:
     """The plain chunk form, operands of every product rounded to the dtype, as kernels do it."""
 
     def run(problem: Problem, inputs: Inputs) -> Output:
-        matmul = rounded_matmul(problem.dtype)
+        return chunks_with(chunk, rounded_matmul(problem.dtype))(problem, inputs)
+
+    return run
+
+
+def chunks_with(chunk: int, matmul: Callable[[Tensor, Tensor], Tensor]) -> Run:
+    """The plain chunk form with this product."""
+
+    def run(problem: Problem, inputs: Inputs) -> Output:
         o, state = chunk_form(problem, inputs, chunk=chunk, matmul=matmul)
         return Output(o, state if problem.state_out else None)
 
     return run
+
+
+def nudged_chunks(chunk: int, seed: int) -> Run:
+    """The plain chunk form with operands of which every fourth is the next number up or down."""
+    return chunks_with(chunk, matmul_of(partial(_nudged, by=stream(seed, "roundings"))))
+
+
+def _nudged(x: Tensor, by: Generator) -> Tensor:
+    """`x` with a relative error of up to 2⁻²⁴, rounded."""
+    noise = 2 * torch.rand(x.shape, generator=by, dtype=x.dtype) - 1
+    return x + x * (noise * 2.0**-24)
 
 
 def rounded_attention(problem: Problem, inputs: Inputs) -> Output:

@@ -42,7 +42,7 @@ LONGEST_START = 120.0
 MEMORY_SHARE = 0.8
 #: Bytes kept of what a task wrote to stdout and stderr: the last ones.
 LONGEST_LOG = 64 * 2**10
-LINES_IN_RECORD = 20
+LINES_IN_RECORD = 30
 #: How often to look whether a worker is alive whose pipes somebody else holds open.
 EVERY = 0.2
 

@@ -82,7 +82,7 @@ def test_a_record_of_a_family_is_timed_beside_normal(depends, monkeypatch):
             clock.sleep(0.02)
         return chunked.run(problem, inputs)
 
-    profile = replace(PROFILES["quick"], name="standard", warm_up=0.0, longest=0.2)
+    profile = replace(PROFILES["quick"], name="standard", warm_up=0.0, longest=0.6)
     case = next(
         case
         for case in SUITES["speed"].cases(profile)

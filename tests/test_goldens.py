@@ -11,6 +11,7 @@ from fwpbench.harness.golden import (
     Truths,
     make_cotangents,
     named,
+    nudged_chunks,
     rounded_chunks,
     tensors_of,
     turned,
@@ -112,3 +113,19 @@ def test_the_order_of_a_projections_sums_is_the_implementations_own(phi, record_
         worst = max(worst, agreement.worst_ratio or 0)
     record_property("worst", f"{phi}: {worst:.2f} of what is allowed")
     assert worst > 0.34, "another order does err otherwise"
+
+
+def test_a_kernel_that_rounds_elsewhere_is_right(record_property):
+    """One token has nearly all of a gradient here, and its error is chance: of 8 seeds of a fused
+    kernel 3 were beyond a yardstick of forms that all round alike, by up to 1.23."""
+    operator, worst = Operator("gated", "dpfp-1", "sum+attention"), 0.0
+    for seed in range(12):
+        problem = problem_of(
+            operator, B=1, T=67, H=2, K=16, V=12, dtype="fp32", direction="forward+backward",
+            inputs="realistic",
+        )  # fmt: skip
+        agreement = check(nudged_chunks(16, seed=100 + seed), problem, Truths(1)(problem, seed))
+        assert agreement.status == "ok", agreement.reason
+        worst = max(worst, agreement.worst_ratio or 0)
+    record_property("worst", f"{worst:.2f} of what is allowed")
+    assert worst > 0.34, "other roundings do err otherwise"
