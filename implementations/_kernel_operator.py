@@ -73,8 +73,13 @@ def called(launches: Callable[..., Any], problem: Problem, *arguments: Any, **_:
 
 #: A sentence is read once.
 _problem = lru_cache(maxsize=1024)(Problem.parse)
-#: Compiled code cannot look into a cache. (torch has no types for this.)
-_constant: Any = torch.compiler.assume_constant_result
+
+
+def _constant(function: Any) -> Any:
+    """Compiled code cannot look into a cache. This is what torch.compiler.assume_constant_result
+    does, without importing torch's compiler: a second of every first call."""
+    function._dynamo_marked_constant = True
+    return function
 
 
 class KernelOperator:

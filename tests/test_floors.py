@@ -83,3 +83,15 @@ assert not (loaded := set({HEAVY}) & set(sys.modules)), loaded
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_an_operator_of_kernels_is_made_without_torchs_compiler() -> None:
+    """Importing it takes a second, which would be one of every first call."""
+    program = (
+        "import sys; from fwpbench.implementations._kernel_operator import KernelOperator;"
+        "KernelOperator('made_for_a_test', None, None); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
