@@ -43,10 +43,8 @@ def most_pages() -> int:
     return max(map(pages, DEPTHS))
 
 
-needs = pytest.mark.skipif(
-    not hasattr(resource, "RUSAGE_THREAD") or sys.implementation.name != "cpython",
-    reason="counts the pages of a thread of CPython on Linux",
-)
+COUNTS = hasattr(resource, "RUSAGE_THREAD") and sys.implementation.name == "cpython"
+needs = pytest.mark.skipif(not COUNTS, reason="counts the pages of a CPython thread on Linux")
 
 
 @needs
