@@ -35,6 +35,8 @@ if find_spec("beartype"):
         ["fwpbench.operators", *_checked_implementations()], "beartype.beartype"
     )
 
+#: Fixtures of several files.
+pytest_plugins = ["tests.small_run"]
 LOCAL = ("127.", "::1", "localhost")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fwpbench.cli import _seconds
+from fwpbench.arguments.values import seconds as seconds_of
 from fwpbench.harness.budget import Budget, in_words
 from fwpbench.harness.device import CpuDevice
 from fwpbench.harness.engine import InProcess, run_tasks
@@ -197,7 +197,7 @@ def test_a_run_ends_within_ten_percent_of_its_budget_and_is_gone_on_with(tmp_pat
     ],
 )  # fmt: skip
 def test_a_time_is_read(text: str, seconds: float) -> None:
-    assert _seconds(text) == seconds
+    assert seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_time_is_read(text: str, seconds: float) -> None:
 )
 def test_what_is_no_time_is_said_so(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="expected a time such as 90"):
-        _seconds(text)
+        seconds_of(text)
 
 
 @pytest.mark.parametrize(

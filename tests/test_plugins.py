@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import fwpbench
-from fwpbench.cli import KINDS, main
+from fwpbench.arguments.listing import KINDS
+from fwpbench.cli import main
 from fwpbench.commands import run
 from fwpbench.harness.engine import InProcess
 from fwpbench.harness.run_folder import read_run
