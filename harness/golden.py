@@ -4,7 +4,8 @@ Golden: the law, one token at a time, in float64, on inputs already rounded to t
 Yardstick: the largest error, tensor by tensor, of (a) the law with arithmetic and state in float32
 and outputs rounded, (b) the plain chunk form at the sizes of chunks that kernels have, with every
 operand of every matmul, forward and backward, rounded to the dtype, accumulation and state in
-float32, and where that is the dtype (c) the same with operands rounded up or down at random.
+float32, and (c) the same with operands nudged at random before they are rounded; where there is no
+chunk form, the law on inputs so nudged.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ from fwpbench.operators.streams import stream
 CHUNKS = (64, 16, 128)
 #: Nobody inverts more than this: the triangular inverse of a longer chunk errs more.
 LONGEST_INVERSE = 64
-#: In float32, so many times each of two chunk forms has operands rounded up or down at random.
+#: So many times each of two chunk forms has operands nudged at random before they are rounded.
 ROUNDINGS = 8
+#: By so much of themselves at most: 28 % of float32's become the next number, 9 % of the others are
+#: rounded the other way.
+NUDGES = {"fp32": 2.0**-24, "tf32": 2.0**-13, "bf16": 2.0**-10, "fp16": 2.0**-13}
 #: In so many other orders a map with a projection is computed in float32.
 TURNS = 6
 
@@ -142,9 +146,9 @@ def truth_of(problem: Problem, inputs: Inputs, seed: int) -> Truth:
         return Truth(inputs, cotangents, golden, (law, kernel))
     whole = problem.causal and problem.reads and not problem.masked
     if not whole or problem.rule not in FORMS:
-        return Truth(
-            inputs, cotangents, golden, (law, *_turned(run_law, problem, inputs, cotangents))
-        )
+        laws = _nudged_law(problem, inputs, cotangents)
+        laws += _turned(run_law, problem, inputs, cotangents)
+        return Truth(inputs, cotangents, golden, (law, *laws))
     chunks = [
         tensors_of(rounded_chunks(C), problem, inputs, cotangents) for C in chunks_of(problem)
     ]
@@ -154,28 +158,46 @@ def truth_of(problem: Problem, inputs: Inputs, seed: int) -> Truth:
 
 
 def _nudged_elsewhere(problem: Problem, inputs: Inputs, cotangents: Tensors) -> list[Tensors]:
-    """ROUNDINGS of each of two sizes of chunks; in float32, as `_turned`.
+    """ROUNDINGS of each of two sizes of chunks.
 
     Where a gradient is that of one token, and cancels, its error is one draw of chance: forms that
     round alike draw alike, and an honest kernel that rounds elsewhere errs several times as much.
     (Monte Carlo arithmetic: Parker 1997.)
     """
-    if problem.dtype != "fp32":
+    if problem.dtype not in NUDGES:
         return []
-    # Copies side by side, each with roundings of its own, take little longer than one.
-    copies = {name: _copies(leaf) for name, leaf in _leaves(inputs).items()}
-    many = problem.replace(B=ROUNDINGS * problem.B)
+    leaves = {name: _copies(leaf) for name, leaf in _leaves(inputs).items()}
     found: list[Tensors] = []
     for n, chunk in enumerate(chunks_of(problem)[:2]):
-        tensors = tensors_of(
-            nudged_chunks(chunk, seed=n),
-            many,
-            _with_leaves(inputs, copies),
-            {name: _copies(cotangent) for name, cotangent in cotangents.items()},
-        )
-        each = {name: x.chunk(ROUNDINGS) for name, x in tensors.items()}
-        found += [{name: xs[m] for name, xs in each.items()} for m in range(ROUNDINGS)]
+        found += _apart(nudged_chunks(chunk, problem.dtype, n), problem, inputs, leaves, cotangents)
     return found
+
+
+def _nudged_law(problem: Problem, inputs: Inputs, cotangents: Tensors) -> list[Tensors]:
+    """ROUNDINGS of the law on inputs that a float32 does not hold as they came."""
+    if problem.dtype not in NUDGES or problem.operator.update_rule.keeps_tokens:
+        return []
+    by = stream(0, "roundings")
+    leaves = {
+        name: _nudged(_copies(leaf).float(), NUDGES["fp32"], by)
+        for name, leaf in _leaves(inputs).items()
+    }
+    return _apart(run_law, problem, inputs, leaves, cotangents)
+
+
+def _apart(
+    run: Run, problem: Problem, inputs: Inputs, leaves: Tensors, cotangents: Tensors
+) -> list[Tensors]:
+    """What `run` makes of ROUNDINGS copies. Side by side they take little longer than one."""
+    many = inputs._replace(mask=None if inputs.mask is None else _copies(inputs.mask))
+    tensors = tensors_of(
+        run,
+        problem.replace(B=ROUNDINGS * problem.B),
+        _with_leaves(many, leaves),
+        {name: _copies(cotangent) for name, cotangent in cotangents.items()},
+    )
+    each = {name: x.chunk(ROUNDINGS) for name, x in tensors.items()}
+    return [{name: xs[m] for name, xs in each.items()} for m in range(ROUNDINGS)]
 
 
 def _copies(x: Tensor) -> Tensor:
@@ -290,15 +312,16 @@ def chunks_with(chunk: int, matmul: Callable[[Tensor, Tensor], Tensor]) -> Run:
     return run
 
 
-def nudged_chunks(chunk: int, seed: int) -> Run:
-    """The plain chunk form with operands of which every fourth is the next number up or down."""
-    return chunks_with(chunk, matmul_of(partial(_nudged, by=stream(seed, "roundings"))))
+def nudged_chunks(chunk: int, dtype: str, seed: int) -> Run:
+    """The plain chunk form with operands that are nudged at random before they are rounded."""
+    by = stream(seed, "roundings")
+    return chunks_with(chunk, matmul_of(lambda x: rounded(_nudged(x, NUDGES[dtype], by), dtype)))
 
 
-def _nudged(x: Tensor, by: Generator) -> Tensor:
-    """`x` with a relative error of up to 2⁻²⁴, rounded."""
+def _nudged(x: Tensor, most: float, by: Generator) -> Tensor:
+    """`x` with a relative error of up to `most`, rounded."""
     noise = 2 * torch.rand(x.shape, generator=by, dtype=x.dtype) - 1
-    return x + x * (noise * 2.0**-24)
+    return x + x * (noise * most)
 
 
 def rounded_attention(problem: Problem, inputs: Inputs) -> Output:
