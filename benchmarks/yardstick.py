@@ -16,7 +16,8 @@ from collections import defaultdict
 import torch
 
 from fwpbench.harness.agreement import ILL_CONDITIONED, YARDSTICKS, compare, ill_conditioned
-from fwpbench.harness.golden import find_truth, rounded_chunks, tensors_of
+from fwpbench.harness.golden import find_truth, tensors_of
+from fwpbench.harness.yardstick import rounded_chunks
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators import INPUT_FAMILIES
 from fwpbench.operators.operator import enumerate_operators

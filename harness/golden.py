@@ -11,35 +11,33 @@ chunk form, the law on inputs so nudged.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from fwpbench.harness.yardstick import (
+    CHUNKS,
+    NUDGES,
+    chunks_of,
+    nudged,
+    nudged_chunks,
+    rounded_attention,
+    rounded_chunks,
+    turned,
+)
 from fwpbench.implementations.base import Output
 from fwpbench.implementations.base import Run as Run
 from fwpbench.implementations.reference import run as run_law
-from fwpbench.operators.attention_form import attention_form
-from fwpbench.operators.chunk_form import FORMS, chunk_form
-from fwpbench.operators.inputs import Inputs, make_inputs
+from fwpbench.operators.chunk_form import FORMS
+from fwpbench.operators.inputs import TOKENS_BEFORE, Inputs, make_inputs
 from fwpbench.operators.problem import Problem
-from fwpbench.operators.rounding import rounded
 from fwpbench.operators.state import State
 from fwpbench.operators.streams import stream
 
-#: Sizes of chunks that kernels have. One size alone judged honest kernels of another by luck: where
-#: a gradient cancels, sums in another order err five times as much (docs/yardstick.md).
-CHUNKS = (64, 16, 128)
-#: Nobody inverts more than this: the triangular inverse of a longer chunk errs more.
-LONGEST_INVERSE = 64
 #: So many times each of two chunk forms has operands nudged at random before they are rounded.
 ROUNDINGS = 8
-#: By so much of themselves at most: 28 % of float32's become the next number, 9 % of the others are
-#: rounded the other way.
-NUDGES = {"fp32": 2.0**-24, "tf32": 2.0**-13, "bf16": 2.0**-10, "fp16": 2.0**-13}
 #: In so many other orders a map with a projection is computed in float32.
 TURNS = 6
 
@@ -107,8 +105,6 @@ def make_cotangents(problem: Problem, seed: int, device: str) -> Tensors:
     p = problem
     shapes = {"o": (p.B, p.tokens, p.H, p.V), "S": (p.B, p.H, p.D, p.V), "z": (p.B, p.H, p.D)}
     if p.operator.update_rule.keeps_tokens and p.state_out:
-        from fwpbench.operators.inputs import TOKENS_BEFORE
-
         before = 0 if not p.state_in else p.T if p.direction == "decode" else TOKENS_BEFORE
         shapes["S"] = (p.B, p.H, before + p.tokens, p.K + p.V)
     return {
@@ -179,7 +175,7 @@ def _nudged_law(problem: Problem, inputs: Inputs, cotangents: Tensors) -> list[T
         return []
     by = stream(0, "roundings")
     leaves = {
-        name: _nudged(_copies(leaf).float(), NUDGES["fp32"], by)
+        name: nudged(_copies(leaf).float(), NUDGES["fp32"], by)
         for name, leaf in _leaves(inputs).items()
     }
     return _apart(run_law, problem, inputs, leaves, cotangents)
@@ -209,31 +205,6 @@ def _turned(run: Run, problem: Problem, inputs: Inputs, cotangents: Tensors) -> 
     if problem.dtype != "fp32" or problem.operator.feature_map.projection_columns is None:
         return []
     return [tensors_of(turned(run, n), problem, inputs, cotangents) for n in range(TURNS)]
-
-
-def turned(run: Run, seed: int) -> Run:
-    """The same with the entries of queries and keys, and so of the projection, in another order.
-
-    A projected map puts sums into exponents, and the order of those sums is an implementation's
-    own: the law and the chunk forms share torch's, and one alone is right by luck now and then.
-    """
-
-    def run_turned(problem: Problem, inputs: Inputs) -> Output:
-        assert inputs.projection is not None
-        order = torch.randperm(problem.K, generator=stream(seed, "order of a projection"))
-        q = None if inputs.q is None else inputs.q[..., order]
-        return run(
-            problem,
-            inputs._replace(q=q, k=inputs.k[..., order], projection=inputs.projection[order]),
-        )
-
-    return run_turned
-
-
-def chunks_of(problem: Problem) -> list[int]:
-    """The sizes of chunks in which an honest kernel computes this problem."""
-    corrects = problem.operator.update_rule.corrects
-    return [C for C in CHUNKS if C <= LONGEST_INVERSE or not corrects]
 
 
 def find_long_truth(problem: Problem, seed: int, cotangents: Tensors) -> Truth:
@@ -291,68 +262,3 @@ def _doubled(inputs: Inputs) -> Inputs:
         state,
         inputs.mask,
     )
-
-
-def rounded_chunks(chunk: int) -> Run:
-    """The plain chunk form, operands of every product rounded to the dtype, as kernels do it."""
-
-    def run(problem: Problem, inputs: Inputs) -> Output:
-        return chunks_with(chunk, rounded_matmul(problem.dtype))(problem, inputs)
-
-    return run
-
-
-def chunks_with(chunk: int, matmul: Callable[[Tensor, Tensor], Tensor]) -> Run:
-    """The plain chunk form with this product."""
-
-    def run(problem: Problem, inputs: Inputs) -> Output:
-        o, state = chunk_form(problem, inputs, chunk=chunk, matmul=matmul)
-        return Output(o, state if problem.state_out else None)
-
-    return run
-
-
-def nudged_chunks(chunk: int, dtype: str, seed: int) -> Run:
-    """The plain chunk form with operands that are nudged at random before they are rounded."""
-    by = stream(seed, "roundings")
-    return chunks_with(chunk, matmul_of(lambda x: rounded(_nudged(x, NUDGES[dtype], by), dtype)))
-
-
-def _nudged(x: Tensor, most: float, by: Generator) -> Tensor:
-    """`x` with a relative error of up to `most`, rounded."""
-    noise = 2 * torch.rand(x.shape, generator=by, dtype=x.dtype) - 1
-    return x + x * (noise * most)
-
-
-def rounded_attention(problem: Problem, inputs: Inputs) -> Output:
-    """Softmax attention as its kernels compute it, operands of every product rounded."""
-    o, state = attention_form(problem, inputs, matmul=rounded_matmul(problem.dtype))
-    return Output(o, state if problem.state_out else None)
-
-
-def rounded_matmul(dtype: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """A matmul with operands rounded to `dtype`, in its gradients too; it adds up in float32."""
-    return matmul_of(partial(rounded, dtype=dtype))
-
-
-def matmul_of(operand: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """A matmul whose operands are made by `operand` first, in its gradients too."""
-
-    class Rounded(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-            a, b = operand(a), operand(b)
-            ctx.save_for_backward(a, b)
-            return a @ b
-
-        @staticmethod
-        def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-            a, b = ctx.saved_tensors
-            g = operand(gradients[0])
-            return (g @ b.mT).sum_to_size(a.shape), (a.mT @ g).sum_to_size(b.shape)
-
-    def matmul(a: Tensor, b: Tensor) -> Tensor:
-        product: Tensor = Rounded.apply(a, b)  # type: ignore[no-untyped-call]
-        return product
-
-    return matmul

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from fwpbench.harness.agreement import check, ill_conditioned
 from fwpbench.harness.gate import judge
-from fwpbench.harness.golden import Run, Truths, chunks_of, rounded_chunks
+from fwpbench.harness.golden import Run, Truths
 from fwpbench.harness.mutants import MUTANTS
+from fwpbench.harness.yardstick import chunks_of, rounded_chunks
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.operators.problem import Problem
 

@@ -12,11 +12,9 @@ from fwpbench.harness.golden import (
     Truths,
     make_cotangents,
     named,
-    nudged_chunks,
-    rounded_chunks,
     tensors_of,
-    turned,
 )
+from fwpbench.harness.yardstick import nudged_chunks, rounded_chunks, turned
 from fwpbench.implementations.base import Output
 from fwpbench.implementations.reference import run as run_law
 from fwpbench.operators.chunk_form import chunk_form

@@ -9,8 +9,9 @@ import fwpbench
 from fwpbench.cli import main
 from fwpbench.harness.agreement import check, yardstick_of
 from fwpbench.harness.attention import STORED
-from fwpbench.harness.golden import Truths, rounded_chunks
+from fwpbench.harness.golden import Truths
 from fwpbench.harness.roofline import _at_least
+from fwpbench.harness.yardstick import rounded_chunks
 from fwpbench.implementations import IMPLEMENTATIONS
 from fwpbench.implementations.base import Output
 from fwpbench.operators.cost import compulsory_bytes

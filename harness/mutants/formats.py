@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fwpbench.harness.golden import matmul_of, rounded_matmul
 from fwpbench.harness.mutants.form import Form
 from fwpbench.harness.mutants.mutant import Mutant, linear
+from fwpbench.harness.yardstick import matmul_of, rounded_matmul
 from fwpbench.operators.rounding import TF32_LACKS
 from fwpbench.operators.state import State
 
